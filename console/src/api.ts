@@ -1,0 +1,145 @@
+/** The HTTP API as functions. Whatever goes wrong comes out as an `ApiError` whose message can be shown. */
+
+import { askForKey, readKey } from "./api-key";
+import { isObject, type Json, type Run, type RunError, type RunStatus } from "./wire";
+
+const TIMEOUT_MS = 20_000;
+
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    readonly code: string,
+    readonly field: string | null = null,
+  ) {
+    super(message);
+    this.name = "ApiError";
+  }
+}
+
+export interface StoredStep {
+  readonly stepId: string;
+  readonly name: string;
+  readonly index: number;
+  readonly status: "running" | "succeeded" | "failed" | "canceled";
+  readonly input: Json;
+  readonly output: Json;
+  readonly error: RunError | null;
+  readonly startedAt: string | null;
+  readonly endedAt: string | null;
+}
+
+export interface RunWithSteps extends Run {
+  readonly steps: readonly StoredStep[];
+}
+
+export interface RunPage {
+  readonly runs: readonly Run[];
+  readonly nextBefore: string | null;
+}
+
+export interface Runner {
+  readonly name: string;
+  readonly description: string;
+  readonly inputSchema: Readonly<Record<string, unknown>>;
+}
+
+export interface RunQuery {
+  readonly status: RunStatus | "";
+  readonly text: string;
+}
+
+export interface CreatedRun {
+  readonly runId: string;
+  readonly status: RunStatus;
+}
+
+/** The name of the built-in runner that takes a prompt. */
+export const PROMPT_RUNNER = "prompt";
+
+export function listRuns(query: RunQuery, page: { limit: number; before?: string }): Promise<RunPage> {
+  const search = new URLSearchParams({ limit: String(page.limit) });
+  if (query.status) search.set("status", query.status);
+  if (query.text) search.set("q", query.text);
+  if (page.before) search.set("before", page.before);
+  return request("GET", `/runs?${search}`);
+}
+
+export function getRun(runId: string): Promise<RunWithSteps> {
+  return request("GET", `/runs/${encodeURIComponent(runId)}`);
+}
+
+export function createRun(prompt: string, idempotencyKey: string): Promise<CreatedRun> {
+  return request("POST", "/runs", { prompt, idempotencyKey });
+}
+
+export function startRunner(name: string, input: Json, idempotencyKey: string): Promise<CreatedRun> {
+  return request("POST", `/runners/${encodeURIComponent(name)}/runs`, { input, idempotencyKey });
+}
+
+/** The same again: what a run was asked, as a new run. */
+export function repeatRun(run: Pick<Run, "prompt" | "runner" | "tags"> & { input: unknown }): Promise<CreatedRun> {
+  const idempotencyKey = newKey();
+  if (run.runner === PROMPT_RUNNER && run.prompt !== null) {
+    return request("POST", "/runs", { prompt: run.prompt, tags: run.tags, idempotencyKey });
+  }
+  const path = `/runners/${encodeURIComponent(run.runner)}/runs`;
+  return request("POST", path, { input: run.input, tags: run.tags, idempotencyKey });
+}
+
+export function cancelRun(runId: string): Promise<CreatedRun> {
+  return request("POST", `/runs/${encodeURIComponent(runId)}/cancel`);
+}
+
+export async function listRunners(): Promise<readonly Runner[]> {
+  const { runners } = await request<{ runners: readonly Runner[] }>("GET", "/runners");
+  return runners;
+}
+
+/** Not `crypto.randomUUID`: that one is missing on plain http from another machine. */
+export function newKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function describeProblem(error: unknown): string {
+  return error instanceof Error ? error.message : "Something went wrong.";
+}
+
+async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const response = await send(method, path, body);
+  if (response.status === 401) {
+    await askForKey();
+    return request(method, path, body);
+  }
+  if (!response.ok) throw await readProblem(response);
+  return (await response.json()) as T;
+}
+
+async function send(method: string, path: string, body: unknown): Promise<Response> {
+  const headers: Record<string, string> = { Accept: "application/json" };
+  const key = readKey();
+  if (key !== null) headers.Authorization = `Bearer ${key}`;
+  const init: RequestInit = { method, headers, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) };
+  if (body !== undefined) {
+    headers["Content-Type"] = "application/json";
+    init.body = JSON.stringify(body);
+  }
+  try {
+    return await fetch(path, init);
+  } catch {
+    throw new ApiError("The server can’t be reached. Is Runcast running?", 0, "unreachable");
+  }
+}
+
+async function readProblem(response: Response): Promise<ApiError> {
+  const problem: unknown = await response.json().catch(() => null);
+  const { title, detail, code, field } = isObject(problem) ? problem : {};
+  const message = [detail, title].find((text) => typeof text === "string" && text) as string | undefined;
+  return new ApiError(
+    message ?? `The server answered ${response.status}.`,
+    response.status,
+    typeof code === "string" ? code : "http_error",
+    typeof field === "string" ? field : null,
+  );
+}

@@ -1,0 +1,141 @@
+"""What each tool is told to do, checked. The services' limits stand here: a plan that breaks one is refused whole."""
+
+import json
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+import httpx
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+MAX_LINKEDIN_CHARS: Final = 3_000  # LinkedIn's limit for a post's commentary
+MAX_SLACK_CHARS: Final = 40_000  # Slack cuts longer messages off
+MAX_URL_CHARS: Final = 2_000
+MAX_WAIT_SECONDS: Final = 3_600.0
+_SHOWN_CHARS: Final = 80
+
+HttpMethod = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+
+
+class ToolInput(BaseModel):
+    """The input of one tool: JSON, unchangeable, and it knows what to call its step."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tool: ClassVar[str]
+
+    @property
+    def step_name(self) -> str:
+        """What people read in the timeline."""
+        raise NotImplementedError
+
+    def show(self) -> dict[str, Any]:
+        """The input as events tell it."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+def _require_text(text: str) -> str:
+    if not text.strip():
+        raise ValueError("the text between the quotes is empty")
+    if "\x00" in text:
+        raise ValueError("the text holds a NUL character")
+    return text
+
+
+def _limit_chars(service: str, limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text) > limit:
+            raise ValueError(f"{service} takes at most {limit:,} characters; this has {len(text):,}")
+        return text
+
+    return AfterValidator(check)
+
+
+class LinkedInPost(ToolInput):
+    """A public post on LinkedIn."""
+
+    tool = "linkedin"
+    text: Annotated[str, AfterValidator(_require_text), _limit_chars("LinkedIn", MAX_LINKEDIN_CHARS)]
+
+    @property
+    def step_name(self) -> str:
+        return "Post on LinkedIn"
+
+
+class SlackMessage(ToolInput):
+    """A message on Slack. The channel is what the prompt names, if it names one."""
+
+    tool = "slack"
+    text: Annotated[str, AfterValidator(_require_text), _limit_chars("Slack", MAX_SLACK_CHARS)]
+    channel: Annotated[str, _limit_chars("the name of a channel", 81)] | None = None
+
+    @property
+    def step_name(self) -> str:
+        return f"Send to {self.channel} on Slack" if self.channel else "Send on Slack"
+
+
+class HttpRequest(ToolInput):
+    """One HTTP request. `body` is JSON text and is sent as it was typed."""
+
+    tool = "http"
+    method: HttpMethod
+    url: Annotated[str, _limit_chars("a URL", MAX_URL_CHARS)]
+    body: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _check_url(self.url)
+        if self.body is not None:
+            if self.method in ("GET", "HEAD"):
+                raise ValueError(f"{self.method} takes no body; use POST, PUT or PATCH")
+            _check_json(self.body)
+        return self
+
+    @property
+    def step_name(self) -> str:
+        name = f"{self.method} {self.url}"
+        return name if len(name) <= _SHOWN_CHARS else f"{name[: _SHOWN_CHARS - 1]}…"
+
+
+class Pause(ToolInput):
+    """A wait."""
+
+    tool = "wait"
+    seconds: float = Field(ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.seconds > MAX_WAIT_SECONDS:
+            raise ValueError("a wait lasts at most 1 hour")
+        return self
+
+    @property
+    def step_name(self) -> str:
+        return f"Wait {format_seconds(self.seconds)}"
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: ``1 second``, ``0.25 seconds``."""
+    return "1 second" if seconds == 1 else f"{seconds:,.10g} seconds"
+
+
+def _check_url(text: str) -> None:
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise ValueError("that is not a URL") from error
+    if url.scheme not in ("http", "https"):
+        raise ValueError("only http:// and https:// addresses can be requested")
+    if not url.host:
+        raise ValueError("the URL names no host")
+    if url.userinfo:
+        raise ValueError("the URL holds a user name or password, which every watcher would see; leave it out")
+
+
+def _check_json(text: str) -> None:
+    try:
+        json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the JSON is not valid: {str(error)[:_SHOWN_CHARS]}") from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}")

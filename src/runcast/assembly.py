@@ -1,0 +1,225 @@
+"""The composition root: makes the parts, puts them together, starts and stops them. Nothing else names a backend."""
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+import uvicorn
+
+from runcast.agent.runner import register_prompt_runner
+from runcast.app import PROMPT_RUNNER, Runcast
+from runcast.backends.bullmq_queue import BullMQQueue
+from runcast.backends.polling import PollingLog
+from runcast.backends.redis_client import close_redis, open_redis
+from runcast.backends.redis_log import RedisPubSubService
+from runcast.backends.sql import SqlRunStore, open_store
+from runcast.backends.sql import migrate as migrate_database
+from runcast.concurrency import end_tasks
+from runcast.config import Settings
+from runcast.errors import ConfigurationError
+from runcast.gateway.server import create_app
+from runcast.gateway.websocket import WebSocketService
+from runcast.ports import JobQueue, RunLog
+from runcast.services.hub import RunHub
+from runcast.services.processor import RunProcessor
+from runcast.services.runs import RunService
+from runcast.services.sweeper import Sweeper
+
+log = structlog.get_logger()
+
+_BACKLOG: Final = 4096
+_PING_SECONDS: Final = 10.0  # a dead peer is found within twice this and the time-out
+_CLOSING_SECONDS: Final = 5
+
+
+def utc_now() -> datetime:
+    """The clock that every part is given."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What API and worker have in common, started."""
+
+    app: Runcast
+    store: SqlRunStore
+    log: RunLog
+    queue: JobQueue
+    runs: RunService
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring the database to the present schema."""
+    await migrate_database(settings.database)
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
+    """Make and start the common parts, and let them go in the reverse order."""
+    if settings.redis_url is None:
+        raise ConfigurationError("REDIS_URL is not set: `runcast up` starts a Redis of its own, its parts alone don't")
+    if PROMPT_RUNNER not in app.runners:
+        register_prompt_runner(app, settings)
+    async with AsyncExitStack() as stack:
+        store = await open_store(settings.database)
+        stack.push_async_callback(store.close)
+        client = open_redis(settings.redis_url)
+        stack.push_async_callback(close_redis, client)
+        run_log = RedisPubSubService(
+            client, retention_seconds=settings.log_retention_seconds, max_events=settings.log_max_events
+        )
+        await run_log.start()
+        stack.push_async_callback(run_log.close)
+        queue = BullMQQueue(settings.redis_url, lock_seconds=settings.lease_seconds)
+        stack.push_async_callback(queue.close)
+        runs = RunService(
+            app=app,
+            store=store,
+            log=run_log,
+            queue=queue,
+            clock=utc_now,
+            max_prompt_chars=settings.max_prompt_chars,
+        )
+        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs)
+
+
+async def serve_worker(settings: Settings, app: Runcast) -> None:
+    """Execute runs until cancelled."""
+    async with open_parts(settings, app) as parts:
+        processor = RunProcessor(
+            app=app,
+            store=parts.store,
+            log=parts.log,
+            queue=parts.queue,
+            runs=parts.runs,
+            worker_id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            clock=utc_now,
+            concurrency=settings.concurrency,
+            lease_seconds=settings.lease_seconds,
+            max_attempts=settings.max_attempts,
+            shutdown_seconds=settings.shutdown_seconds,
+            max_event_bytes=settings.max_event_bytes,
+        )
+        async with _sweeping(settings, parts):
+            await processor.run()
+
+
+async def serve_api(settings: Settings, app: Runcast) -> None:
+    """Serve API, gateway and console on the port, and on the web port if there is one, until cancelled."""
+    settings.require_key_if_exposed()
+    async with open_parts(settings, app) as parts:
+        is_polling = settings.transport == "polling"
+        run_log = PollingLog(parts.log) if is_polling else parts.log
+        hub = RunHub(
+            log=run_log,
+            store=parts.store,
+            clock=utc_now,
+            tail_bytes=settings.tail_bytes,
+            heartbeat_seconds=settings.heartbeat_seconds,
+            poll_seconds=settings.poll_interval_ms / 1000,
+            is_polling=is_polling,
+        )
+        sockets = WebSocketService(
+            hub=hub,
+            log=run_log,
+            clock=utc_now,
+            max_watchers=settings.max_watchers,
+            heartbeat_seconds=settings.heartbeat_seconds,
+        )
+        served = create_app(
+            settings, app=app, runs=parts.runs, store=parts.store, log=run_log, hub=hub, sockets=sockets
+        )
+        hub.start()
+        try:
+            async with _sweeping(settings, parts):
+                await _serve(_Server(_uvicorn_config(served)), settings, sockets)
+        finally:
+            await hub.close()
+
+
+@asynccontextmanager
+async def _sweeping(settings: Settings, parts: Parts) -> AsyncIterator[None]:
+    sweeper = Sweeper(
+        store=parts.store,
+        log=parts.log,
+        queue=parts.queue,
+        clock=utc_now,
+        interval_seconds=settings.lease_seconds / 2,
+        max_attempts=settings.max_attempts,
+    )
+    task = asyncio.create_task(sweeper.run(), name="sweeper")
+    try:
+        yield
+    finally:
+        await end_tasks(task)
+
+
+def _uvicorn_config(served: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        served,  # type: ignore[arg-type] # uvicorn spells ASGI's types its own way
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="websockets-sansio",
+        ws_ping_interval=_PING_SECONDS,
+        ws_ping_timeout=_PING_SECONDS,
+        ws_max_size=4096,
+        ws_per_message_deflate=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_CLOSING_SECONDS,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals are the command's."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(server: uvicorn.Server, settings: Settings, sockets: WebSocketService) -> None:
+    """Serve until cancelled, then say goodbye to the watchers and finish what is being answered."""
+    ports = [settings.port, settings.web_port] if settings.web_port else [settings.port]
+    listeners = [_listen(settings.host, port) for port in ports]
+    serving = asyncio.create_task(server.serve(sockets=listeners), name="uvicorn")
+    try:
+        await asyncio.shield(serving)
+    except asyncio.CancelledError:
+        sockets.stop()
+        server.should_exit = True
+        await serving
+        raise
+
+
+def _notice_dead_peers(listener: socket.socket) -> None:
+    """Have the kernel end connections whose peer is gone, idle or not; accepted ones inherit it.
+
+    A WebSocket is pinged besides; an event stream has only this.
+    """
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000)):
+        if hasattr(socket, name):  # not every system has each
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    _notice_dead_peers(listener)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(f"can't listen on {host}:{port} ({error.strerror}): choose another port") from None
+    return listener

@@ -1,0 +1,49 @@
+-- Appends events to a run's log and publishes them, whole or not at all.
+--
+-- KEYS[1]  the stream
+-- ARGV[1]  channel of the run      ARGV[2]  channel of all runs' statuses
+-- ARGV[3]  seconds to keep it      ARGV[4]  greatest number of events to keep
+-- then four for each event: attempt, seq, "1" if it tells a status, its bytes
+--
+-- Returns {"appended" | "missing" | "fenced", attempt, seq}: the log's end, afterwards.
+--
+-- The stream's own last id is the fence: Redis refuses an id that isn't higher, and it stays when entries go.
+
+local stream, channel, all_channel = KEYS[1], ARGV[1], ARGV[2]
+local last_attempt, last_seq = 0, 0
+
+local info = redis.pcall('XINFO', 'STREAM', stream)
+if not info.err then
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then
+      local attempt, seq = string.match(info[i + 1], '^(%d+)-(%d+)$')
+      last_attempt, last_seq = tonumber(attempt), tonumber(seq)
+    end
+  end
+end
+
+local function answer(word)
+  return { word, string.format('%.0f', last_attempt), string.format('%.0f', last_seq) }
+end
+
+for i = 5, #ARGV, 4 do
+  local attempt, seq = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  if attempt < last_attempt then
+    return answer('fenced')
+  end
+  -- Of the same attempt and not higher: it is there already, from an earlier try.
+  if attempt > last_attempt or seq > last_seq then
+    if seq > last_seq + 1 then
+      return answer('missing')
+    end
+    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[4], ARGV[i] .. '-' .. ARGV[i + 1], 'e', ARGV[i + 3])
+    redis.call('PUBLISH', channel, ARGV[i + 3])
+    if ARGV[i + 2] == '1' then
+      redis.call('PUBLISH', all_channel, ARGV[i + 3])
+    end
+    last_attempt, last_seq = attempt, seq
+  end
+end
+
+redis.call('EXPIRE', stream, ARGV[3])
+return answer('appended')

@@ -1,0 +1,202 @@
+"""The run log in Redis: a stream and a channel per run, and `RedisPubSubService`, which appends and subscribes.
+
+Stream `{run:<id>}:log` with ids `<attempt>-<seq>`, channel `run:<id>`: with these braces both hash to the same slot.
+One script keeps and publishes a batch; the bytes published are the bytes that the watcher gets. The stream's last id
+is the fence: Redis itself refuses whatever isn't higher.
+
+Never: numbers an event, encodes one, or knows the database.
+"""
+
+import importlib.resources
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import redis.asyncio as redis
+import structlog
+
+from runcast.backends.redis_client import redis_errors
+from runcast.backends.redis_subscriber import RedisSubscriber
+from runcast.events import MAX_SEQ, START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunEvent, log_event, read_event
+from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, Unsubscribe
+from runcast.records import LinkState
+
+log = structlog.get_logger()
+
+RUN_CHANNEL_PREFIX: Final = "run:"
+ALL_RUNS_CHANNEL: Final = "runs"
+CONTROL_CHANNEL: Final = "runcast:control"
+_RESULTS: Final[Mapping[bytes, Callable[[Cursor], AppendResult]]] = {
+    b"appended": Appended,
+    b"missing": Missing,
+    b"fenced": Fenced,
+}
+
+
+class RedisPubSubService:
+    """`RunLog` on Redis ≥ 7.0. `start` before use, `close` after; the client stays the caller's."""
+
+    def __init__(self, client: "redis.Redis", *, retention_seconds: int, max_events: int) -> None:
+        self._client: Final = client
+        self._subscriber: Final = RedisSubscriber(client)
+        self._retention_seconds: Final = retention_seconds
+        self._max_events: Final = max_events
+        self._append: Final = client.register_script(_read_script("append"))
+        self._fence: Final = client.register_script(_read_script("fence"))
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        await self._subscriber.start()
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._subscriber.close()
+
+    async def publish_run_event(self, run_id: str, event: RunEvent) -> AppendResult:
+        """Keep one event and publish it on `run:<run_id>`."""
+        return await self.append(run_id, [log_event(event)])
+
+    async def append(self, run_id: str, events: Sequence[LoggedEvent]) -> AppendResult:
+        """See `RunLog.append`."""
+        arguments: list[Any] = [
+            RUN_CHANNEL_PREFIX + run_id,
+            ALL_RUNS_CHANNEL,
+            self._retention_seconds,
+            self._max_events,
+        ]
+        for event in events:
+            arguments += (event.cursor.attempt, event.cursor.seq, "1" if event.status else "0", event.raw)
+        with redis_errors():
+            word, attempt, seq = await self._append(keys=[_stream_of(run_id)], args=arguments)
+        result = _RESULTS[word](Cursor(int(attempt), int(seq)))
+        log.debug("📤 published", run_id=run_id, events=len(events), result=word.decode(), last=str(result.last))
+        return result
+
+    async def fence(self, run_id: str, attempt: int, *, floor: int) -> Cursor:
+        """See `RunLog.fence`."""
+        with redis_errors():
+            kept = await self._fence(keys=[_stream_of(run_id)], args=[attempt, floor, self._retention_seconds])
+        return Cursor(int(kept[0]), int(kept[1]))
+
+    async def read(self, run_id: str, after: Cursor, *, limit: int) -> Sequence[LoggedEvent]:
+        """See `RunLog.read`."""
+        with redis_errors():
+            start = await self._resolve(run_id, after) if after.attempt == UNKNOWN_ATTEMPT else after
+            if start is None:
+                return []
+            entries: Any = await self._client.xrange(_stream_of(run_id), min=f"({_id_of(start)}", count=limit)
+        return [read_event(fields[b"e"]) for _, fields in entries]
+
+    async def read_last(self, run_ids: Sequence[str]) -> Sequence[Cursor]:
+        """See `RunLog.read_last`."""
+        with redis_errors():
+            async with self._client.pipeline(transaction=False) as pipe:
+                for run_id in run_ids:
+                    pipe.xrevrange(_stream_of(run_id), count=1)
+                answers = await pipe.execute()
+        return [Cursor.parse(entries[0][0].decode()) if entries else START for entries in answers]
+
+    async def on_run_event(self, run_id: str, handler: EventHandler) -> Unsubscribe:
+        """See `RunLog.on_run_event`."""
+
+        def receive(raw: bytes) -> None:
+            event = _read_published(raw)
+            if event is not None:
+                log.debug("📨 received", run_id=run_id, cursor=str(event.cursor))
+                handler(event)
+
+        unsubscribe = await self._subscriber.subscribe(RUN_CHANNEL_PREFIX + run_id, receive)
+        log.info("📡 subscription set up", run_id=run_id, channel=RUN_CHANNEL_PREFIX + run_id)
+        log.info("🔔 handler registered", run_id=run_id, handlers=self.get_stats().handlers)
+
+        async def remove() -> None:
+            await unsubscribe()
+            log.info("🔕 handler removed", run_id=run_id, remaining=self.get_stats().handlers)
+
+        return _once(remove)
+
+    async def on_status(self, handler: EventHandler) -> Unsubscribe:
+        """See `RunLog.on_status`."""
+
+        def receive(raw: bytes) -> None:
+            event = _read_published(raw)
+            if event is not None:
+                handler(event)
+
+        return await self._subscriber.subscribe(ALL_RUNS_CHANNEL, receive)
+
+    def on_gap(self, handler: Callable[[], None]) -> Callable[[], None]:
+        """See `RunLog.on_gap`."""
+        return self._subscriber.on_gap(handler)
+
+    async def send_control(self, message: Mapping[str, Any]) -> None:
+        """See `RunLog.send_control`."""
+        with redis_errors():
+            await self._client.publish(CONTROL_CHANNEL, msgspec.json.encode(message))
+
+    async def on_control(self, handler: Callable[[Mapping[str, Any]], None]) -> Unsubscribe:
+        """See `RunLog.on_control`."""
+
+        def receive(raw: bytes) -> None:
+            try:
+                handler(msgspec.json.decode(raw, type=dict[str, Any]))
+            except msgspec.MsgspecError:
+                log.warning("❌ something that isn't a control message was published", length=len(raw))
+
+        return await self._subscriber.subscribe(CONTROL_CHANNEL, receive)
+
+    async def ping(self) -> None:
+        """See `RunLog.ping`."""
+        with redis_errors():
+            await self._client.ping()
+
+    def get_stats(self) -> LinkState:
+        """See `RunLog.get_stats`."""
+        channels, handlers = self._subscriber.count(RUN_CHANNEL_PREFIX)
+        return LinkState(channels=channels, handlers=handlers, connected=self._subscriber.is_connected)
+
+    async def _resolve(self, run_id: str, after: Cursor) -> Cursor | None:
+        """The place of a plain seq. None if the stream doesn't hold it: the archive may."""
+        if after.seq == 0:
+            return START
+        last = (await self.read_last([run_id]))[0]
+        stream = _stream_of(run_id)
+        for attempt in range(last.attempt, -1, -1):
+            place = Cursor(attempt, after.seq)
+            if await self._client.xrange(stream, min=_id_of(place), max=_id_of(place)):
+                return place
+        return None
+
+
+def _read_published(raw: bytes) -> LoggedEvent | None:
+    """An event from the wire, where anybody with access to Redis may publish anything."""
+    try:
+        return read_event(raw)
+    except ValueError:
+        log.warning("❌ something that isn't an event was published on a run's channel", length=len(raw))
+        return None
+
+
+def _stream_of(run_id: str) -> str:
+    return f"{{run:{run_id}}}:log"
+
+
+def _id_of(cursor: Cursor) -> str:
+    # An id is two unsigned 64-bit numbers; cursors from outside are bounded where they are parsed.
+    return f"{min(cursor.attempt, MAX_SEQ)}-{min(cursor.seq, MAX_SEQ)}"
+
+
+def _read_script(name: str) -> str:
+    return importlib.resources.files("runcast.backends").joinpath("lua", f"{name}.lua").read_text()
+
+
+def _once(action: Callable[[], Awaitable[None]]) -> Unsubscribe:
+    done = False
+
+    async def perform() -> None:
+        nonlocal done
+        if not done:
+            done = True
+            await action()
+
+    return perform

@@ -1,0 +1,1 @@
+"""Alembic's folder: `env.py` connects, `versions/` has one module per step. `backends.sql.upgrade` runs them."""

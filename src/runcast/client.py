@@ -1,0 +1,349 @@
+"""The Python client: asks for runs, and watches them without gaps over any number of connections.
+
+    async with RuncastClient("http://127.0.0.1:3000") as client:
+        created = await client.create_run(prompt="wait 3 seconds then GET https://example.com")
+        async for event in client.watch(created.run_id):
+            print(event.type, event.payload)
+
+Invariant of `watch`: events come as 1, 2, 3 … after the cursor, each once; `core.follower` decides. A connection that
+is lost, silent or no longer good is made again from the cursor.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal, Self, TypeVar, overload
+from urllib.parse import quote, urlsplit
+
+import httpx
+import msgspec
+import websockets
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from runcast.core.access import SUBPROTOCOL
+from runcast.core.follower import ControlEvent, Follower, News
+from runcast.core.pacing import Backoff
+from runcast.errors import (
+    ConfigurationError,
+    ForbiddenOriginError,
+    InvalidInputError,
+    RuncastError,
+    RunNotFoundError,
+    UnauthorizedError,
+    UnavailableError,
+)
+from runcast.events import START, Cursor, RunEvent
+
+__all__ = [
+    "DEFAULT_URL",
+    "SILENCE_SECONDS",
+    "ControlEvent",
+    "CreatedRun",
+    "RunList",
+    "RunView",
+    "RuncastClient",
+    "StepView",
+]
+
+T = TypeVar("T")
+
+DEFAULT_URL: Final = "http://127.0.0.1:3000"
+SILENCE_SECONDS: Final = 15.0
+"""A connection without a frame for so long is dead: heartbeats come every 5 s at most."""
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_FINISHED: Final = (1000, "run finished")
+_REFUSALS: Final = range(4400, 4500)  # close codes that say: trying again changes nothing
+_MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+_TIMEOUT_SECONDS: Final = 30
+_BACKOFF: Final = Backoff(base_seconds=0.1, cap_seconds=5)
+
+
+class CreatedRun(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the API answers when a run is asked for."""
+
+    run_id: str
+    status: str
+    links: Mapping[str, str] = {}
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A step as the API shows it."""
+
+    step_id: str
+    name: str
+    index: int
+    status: str
+    attempt: int
+    input: Any = None
+    output: Any = None
+    error: Mapping[str, str] | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A run as the API shows it. Lists leave `steps` empty."""
+
+    run_id: str
+    runner: str
+    status: str
+    attempt: int
+    last_seq: int
+    created_at: datetime
+    prompt: str | None = None
+    input: Mapping[str, Any] = {}
+    tags: tuple[str, ...] = ()
+    output: Any = None
+    error: Mapping[str, str] | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    steps: tuple[StepView, ...] = ()
+
+
+class RunList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A page of runs, newest first. `next_before` asks for the next page."""
+
+    runs: tuple[RunView, ...]
+    next_before: str | None = None
+
+
+class _Problem(msgspec.Struct, frozen=True, kw_only=True):
+    title: str = ""
+    detail: str = ""
+    code: str = ""
+    field: str | None = None
+
+
+class ConnectionLostError(Exception):
+    """A connection ended before the run was over."""
+
+
+class RuncastClient:
+    """A client of one Runcast server. Close it, or use it as an async context manager."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        patience_seconds: float = 600,
+        silence_seconds: float = SILENCE_SECONDS,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ConfigurationError(f"RUNCAST_URL: {url!r} is not an http:// or https:// address")
+        self.url: Final = url.rstrip("/")
+        self._headers: Final = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._patience_seconds: Final = patience_seconds  # how long `watch` tries to reach a server it once reached
+        self._silence_seconds: Final = silence_seconds
+        self._jitter: Final = jitter
+        self._uses_proxy: Final = parts.hostname not in _LOOPBACK  # a proxy can't reach this machine's loopback
+        self._http: Final = httpx.AsyncClient(
+            base_url=self.url, headers=self._headers, timeout=_TIMEOUT_SECONDS, trust_env=self._uses_proxy
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def create_run(
+        self,
+        *,
+        prompt: str | None = None,
+        runner: str | None = None,
+        input: Mapping[str, Any] | None = None,  # noqa: A002  # the wire's word
+        tags: Sequence[str] = (),
+        idempotency_key: str | None = None,
+    ) -> CreatedRun:
+        """Ask for a run: of a prompt, or of a runner with an input."""
+        if (prompt is None) == (runner is None):
+            raise InvalidInputError("give either a prompt or a runner", field="prompt")
+        body: dict[str, Any] = {"prompt": prompt} if runner is None else {"input": dict(input or {})}
+        body |= {"tags": list(tags)} if tags else {}
+        body |= {"idempotencyKey": idempotency_key} if idempotency_key else {}
+        path = "/runs" if runner is None else f"/runners/{quote(runner, safe='')}/runs"
+        return _read(await self._send("POST", path, json=body), CreatedRun)
+
+    async def get_run(self, run_id: str) -> RunView:
+        """One run with its steps."""
+        return _read(await self._send("GET", f"/runs/{quote(run_id, safe='')}"), RunView)
+
+    async def list_runs(
+        self,
+        *,
+        status: str | None = None,
+        tag: str | None = None,
+        text: str | None = None,
+        limit: int | None = None,
+        before: str | None = None,
+    ) -> RunList:
+        """A page of runs, newest first."""
+        query = {"status": status, "tag": tag, "q": text, "limit": limit, "before": before}
+        params = {name: value for name, value in query.items() if value is not None}
+        return _read(await self._send("GET", "/runs", params=params), RunList)
+
+    async def cancel_run(self, run_id: str) -> None:
+        """Ask a run to stop; its events tell when it has."""
+        await self._send("POST", f"/runs/{quote(run_id, safe='')}/cancel")
+
+    async def get_stats(self) -> dict[str, Any]:
+        """The server's stats: connections, channels, handlers."""
+        return _read(await self._send("GET", "/runs/stats"), dict[str, Any])
+
+    @overload
+    def watch(
+        self, run_id: str, *, after: str | Cursor | None = None, control: Literal[False] = False
+    ) -> AsyncGenerator[RunEvent]: ...
+    @overload
+    def watch(
+        self, run_id: str, *, after: str | Cursor | None = None, control: Literal[True]
+    ) -> AsyncGenerator[RunEvent | ControlEvent]: ...
+
+    async def watch(
+        self, run_id: str, *, after: str | Cursor | None = None, control: bool = False
+    ) -> AsyncGenerator[RunEvent | ControlEvent]:
+        """The run's events after a cursor, until it has ended; with `control` the connection's own frames, too.
+
+        A lost connection is made again from the last event; leaving the loop never stops the run.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            UnauthorizedError: a key is needed, or this one is wrong.
+            UnavailableError: the server couldn't be reached at first, or not again within `patience_seconds`.
+
+        """
+        follower = Follower(after=Cursor.parse(after) if isinstance(after, str) else after or START)
+        clock = asyncio.get_running_loop().time
+        contact: float | None = None  # when the last frame came
+        failures = 0
+        while not follower.is_ended:
+            before = follower.cursor
+            try:
+                async with contextlib.aclosing(self._receive(run_id, follower)) as received:
+                    async for news in received:
+                        contact = clock()
+                        for event in news:
+                            if control or isinstance(event, RunEvent):
+                                yield event
+            except ConnectionLostError as lost:
+                if contact is None or clock() - contact > self._patience_seconds:
+                    raise UnavailableError(f"{self.url} can't be reached: {lost}") from lost
+            else:
+                return
+            failures = 1 if follower.cursor != before else failures + 1
+            await asyncio.sleep(_BACKOFF.delay_seconds(failures, jitter=self._jitter()))
+
+    async def _receive(self, run_id: str, follower: Follower) -> AsyncGenerator[Sequence[News]]:
+        """What one connection brings; ends when the run is over.
+
+        Raises:
+            ConnectionLostError: the connection is no longer of use, but another may be.
+
+        """
+        follower.begin()
+        address = f"ws{self.url.removeprefix('http')}/ws/runs/{quote(run_id, safe='')}?after={follower.cursor}"
+        try:
+            async with connect(
+                address,
+                subprotocols=[Subprotocol(SUBPROTOCOL)],
+                additional_headers=self._headers,
+                proxy=True if self._uses_proxy else None,
+                max_size=_MAX_FRAME_BYTES,
+                ping_interval=None,  # the server's heartbeats tell more
+                close_timeout=1,
+            ) as socket:
+                yield ()  # the server is there
+                async for frame in _frames(socket.recv, silence_seconds=self._silence_seconds):
+                    received = follower.receive_message(frame)
+                    yield received.news
+                    if not received.is_sound:
+                        raise ConnectionLostError("what came doesn't follow the last event")
+                    if follower.is_ended:
+                        return
+        except websockets.ConnectionClosed as closed:
+            _raise_if_refused(closed, run_id)
+            if closed.rcvd is None or (closed.rcvd.code, closed.rcvd.reason) != _FINISHED:
+                raise ConnectionLostError(str(closed)) from closed
+        except websockets.InvalidStatus as refusal:
+            raise _refused_handshake(refusal.response.status_code) from refusal
+        except (OSError, TimeoutError, websockets.InvalidHandshake) as error:
+            raise ConnectionLostError(str(error) or "no answer in time") from error
+
+    async def _send(self, method: str, path: str, **options: Any) -> bytes:
+        try:
+            response = await self._http.request(method, path, **options)
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise UnavailableError(f"{self.url} can't be reached: {reason}") from error
+        if response.is_success:
+            return response.content
+        raise _to_error(response.status_code, response.content)
+
+
+async def _frames(receive: Callable[[], Any], *, silence_seconds: float) -> AsyncIterator[str | bytes]:
+    while True:
+        try:
+            yield await asyncio.wait_for(receive(), silence_seconds)
+        except TimeoutError:
+            raise ConnectionLostError(f"no frame for {silence_seconds:g} s") from None
+
+
+def _raise_if_refused(closed: websockets.ConnectionClosed, run_id: str) -> None:
+    code, reason = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (0, "")
+    if code == RunNotFoundError.close_code:
+        raise RunNotFoundError(run_id) from closed
+    for kind in (UnauthorizedError, ForbiddenOriginError):
+        if code == kind.close_code:
+            raise kind(reason or kind.title) from closed
+    if code in _REFUSALS:
+        raise InvalidInputError(reason or f"the server refused the connection with code {code}") from closed
+
+
+def _refused_handshake(status: int) -> Exception:
+    if status == UnauthorizedError.http_status:
+        return UnauthorizedError("the server needs an API key: set RUNCAST_API_KEY to the right one")
+    if status == ForbiddenOriginError.http_status:
+        return ForbiddenOriginError("the server doesn't answer to this address or key")
+    if status < 500 and status != 429:  # noqa: PLR2004  # the classes of HTTP; 429 passes with time
+        return UnavailableError(f"this address is not a Runcast server (HTTP {status})")
+    return ConnectionLostError(f"HTTP {status}")
+
+
+def _read(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as error:
+        raise UnavailableError(f"the answer is not what a Runcast server says: {error}") from error
+
+
+def _to_error(status: int, body: bytes) -> RuncastError:
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except msgspec.MsgspecError:
+        problem = _Problem()
+    if not problem.code:
+        return UnavailableError(f"this address is not a Runcast server (HTTP {status})")
+    kind = _KINDS.get(problem.code, RuncastError)
+    error = kind.__new__(kind)  # the server has made the sentence; the class's own constructor would make another
+    error.args = (problem.detail or problem.title,)
+    if isinstance(error, InvalidInputError):
+        error.field = problem.field
+    return error
+
+
+def _tree(kind: type[RuncastError]) -> list[type[RuncastError]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in _tree(child))]
+
+
+_KINDS: Final = {kind.code: kind for kind in _tree(RuncastError)}

@@ -1,0 +1,131 @@
+"""Settings: the only reader of the environment. Everything else gets what it needs as an argument."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from runcast.errors import ConfigurationError
+
+DATABASE_FILE = "runcast.db"
+"""The SQLite database's name in the data dir."""
+
+LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Settings(BaseSettings):
+    """Every setting of Runcast. Unless an alias is named, the variable is `RUNCAST_` and the name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNCAST_", extra="ignore", frozen=True, populate_by_name=True)
+
+    # Where things are
+    redis_url: str | None = Field(
+        default=None, validation_alias="REDIS_URL", description="Redis ≥ 7.0; without it `up` starts its own."
+    )
+    database_url: str | None = Field(
+        default=None,
+        validation_alias="DATABASE_URL",
+        description="`postgresql://…` or `sqlite:///…`; without it SQLite in the data dir.",
+    )
+    data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis and SQLite keep their files.")
+
+    # Who may come in
+    host: str = Field(default="127.0.0.1", description="Address to bind; any but loopback needs an API key.")
+    port: int = Field(default=3000, ge=0, le=65535, description="Port of API, gateway and console; 0 picks a free one.")
+    web_port: int = Field(default=5173, ge=0, le=65535, description="A second port for the same; 0 turns it off.")
+    api_key: SecretStr | None = Field(default=None, description="If set, every request needs it as a Bearer token.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Host names answered besides loopback and `host`, separated by commas."
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Origins allowed besides the server's own, separated by commas."
+    )
+
+    # Where the commands `run`, `watch` and `stats` find a server
+    url: str = Field(default="http://127.0.0.1:3000", description="Server that `run`, `watch` and `stats` talk to.")
+
+    # Work
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes that `up` starts.")
+    concurrency: int = Field(default=50, ge=1, le=10_000, description="Runs one worker executes at once.")
+    lease_seconds: float = Field(default=6, ge=1, description="How long a silent worker keeps its runs.")
+    max_attempts: int = Field(default=3, ge=1, description="Attempts before a run whose workers die is failed.")
+    shutdown_seconds: float = Field(default=10, ge=0, description="How long a stopping worker lets runs finish.")
+
+    # Limits
+    max_prompt_chars: int = Field(default=20_000, ge=1, description="Longest prompt, in characters.")
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body, in bytes.")
+    max_event_bytes: int = Field(default=1_048_576, ge=1024, description="Largest event, in bytes of JSON.")
+    max_watchers: int = Field(default=10_000, ge=1, description="Connections one gateway accepts at once.")
+    log_retention_seconds: int = Field(default=86_400, ge=1, description="How long Redis keeps an ended run's log.")
+    log_max_events: int = Field(default=100_000, ge=100, description="Events of one run that Redis keeps.")
+    tail_bytes: int = Field(default=262_144, ge=1024, description="Recent bytes of a run that a gateway keeps.")
+    transport: Literal["redis", "polling"] = Field(
+        default="redis", description="`polling`: gateways read the database at intervals instead of listening to Redis."
+    )
+    poll_interval_ms: int = Field(
+        default=2_000, ge=50, description="Time between two looks into the database, when polling or without Redis."
+    )
+    heartbeat_seconds: float = Field(default=5, gt=0, le=5, description="Time between two heartbeats.")
+
+    # The built-in tools; without credentials a tool is a dry run
+    linkedin_access_token: SecretStr | None = Field(default=None, description="OAuth token with `w_member_social`.")
+    linkedin_author: str | None = Field(default=None, description="URN that posts: `urn:li:person:…`.")
+    linkedin_url: str = Field(default="https://api.linkedin.com", description="Base address of LinkedIn's API.")
+    linkedin_version: str = Field(
+        default="202606", pattern=r"^\d{6}$", description="`LinkedIn-Version` header, YYYYMM; lasts about a year."
+    )
+    slack_webhook_url: SecretStr | None = Field(default=None, description="Slack incoming webhook.")
+    http_allow_private: bool = Field(
+        default=False, description="Let the HTTP tool reach loopback and private addresses."
+    )
+
+    # Seeing
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="`auto` is text on a terminal and JSON elsewhere."
+    )
+
+    @field_validator("allowed_hosts", "allowed_origins", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """The environment's settings, with those given that are not None in their stead.
+
+        Raises:
+            ConfigurationError: a value doesn't fit; the message names the setting and the reason.
+
+        """
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationError(f"setting {place}: {first['msg']}") from None
+
+    @property
+    def is_exposed(self) -> bool:
+        """Whether other machines can reach the server."""
+        return self.host not in LOOPBACK_HOSTS
+
+    def require_key_if_exposed(self) -> None:
+        """Refuse to serve other machines without a key.
+
+        Raises:
+            ConfigurationError: the address is not loopback and there is no API key.
+
+        """
+        if self.is_exposed and not (self.api_key and self.api_key.get_secret_value()):
+            raise ConfigurationError(
+                f"refusing to listen on {self.host} without a key: set RUNCAST_API_KEY, or use --host 127.0.0.1"
+            )
+
+    @property
+    def database(self) -> str:
+        """The database's URL."""
+        return self.database_url or f"sqlite:///{(self.data_dir / DATABASE_FILE).resolve()}"

@@ -1,0 +1,257 @@
+"""Delivery: from a log that may lag, a wire that may lose, to watchers that see 1, 2, 3 … n.
+
+A `Feed` is what one gateway knows of one run: the gapless tail of its log, bounded in bytes. It is fed with what
+arrives live and with answers to reads of the log, in whatever order, and says whether it needs a read. A
+`Subscription` is one watcher: a cursor into the feed. It takes frames from the tail while its cursor lies there, and
+says that it needs a read of its own while it doesn't.
+
+Theory of operation
+- The log orders events by cursor, (attempt, seq). Seq runs on over attempts without gaps; an attempt begins where
+  what was kept of the one before ends. If events were lost by everybody, the new attempt uses their seqs again:
+  then, in the log's order, seq goes *back* once. That step back, and nothing else, is a rewind.
+- A live event is taken at once if it is surely the next: its seq follows and its attempt is the same, or the feed
+  still stands at attempt 0 (whose events are in the database before any worker has the run, so none can be lost).
+  Anything else only says how far the log reaches; what lies between is read from the log.
+- An answer to a read is what stands in the log after the asked cursor, from there on without omissions. It may be
+  older than what the feed knows when it comes: what is known already is skipped.
+
+Nothing here waits, reads a clock or raises on a peer's misbehaviour.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Final, NamedTuple
+
+from runcast.events import UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunStatus
+
+
+class Rewind(NamedTuple):
+    """The watcher has seen events that no longer exist: it goes back to `to` and takes what comes from there."""
+
+    to: Cursor
+
+
+Frame = LoggedEvent | Rewind
+
+
+class Need(Enum):
+    """What a subscription can do next."""
+
+    TAKE = "take"  # frames are waiting
+    READ = "read"  # the log has to be read after `cursor`
+    WAIT = "wait"  # it has all there is
+    END = "end"  # it has all there will ever be
+
+
+class Feed:
+    """The gapless recent tail of one run's log.
+
+    Invariants: `tail` holds the events right after `base`, seq by seq, up to `head`; `head` never passes an event
+    that hasn't been in the tail; the tail's bytes stay within `tail_bytes` (the newest event always stays), and so do
+    those of the events held after a hole: more are let go, for the read that fills the hole brings them.
+    """
+
+    def __init__(self, *, last: Cursor, status: RunStatus, tail_bytes: int) -> None:
+        self.status = status  # as of `head`, or newer when the run was joined
+        self.base = last  # the event before the tail; its attempt is unknown after some rewinds
+        self.tail: list[LoggedEvent] = []
+        self.known = last  # how far the log reaches, as far as anybody has said
+        self._early: dict[int, LoggedEvent] = {}  # live events after a hole, by seq
+        self._tail_bytes: Final = tail_bytes
+        self._size = 0  # bytes in the tail
+        self._early_size = 0  # bytes in `_early`
+
+    def __repr__(self) -> str:
+        return f"<Feed {self.base}..{self.head} known={self.known} early={len(self._early)} {self.status}>"
+
+    @property
+    def head(self) -> Cursor:
+        """The last event that the feed can vouch for."""
+        return self.tail[-1].cursor if self.tail else self.base
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the run has ended and the feed holds its end."""
+        return self.status.is_final and not self.needs_read
+
+    @property
+    def needs_read(self) -> bool:
+        """Whether the log has to be read after `head`."""
+        return self.known > self.head
+
+    def receive_live(self, event: LoggedEvent) -> bool:
+        """Take an event from the wire. True if the tail has grown."""
+        head = self.head
+        if event.cursor <= head:
+            return False
+        self._hear_of(event.cursor)
+        if is_surely_next(head, event.cursor):
+            self._append(event)
+            self._take_early()
+            return True
+        self._hold(event)
+        return False
+
+    def receive_read(self, events: Sequence[LoggedEvent]) -> bool:
+        """Take the answer to a read after some earlier or the present `head`. True if the tail has changed."""
+        before = self.head
+        for event in events:
+            if event.cursor <= self.head:
+                continue
+            if event.cursor.seq > self.head.seq + 1:
+                break  # not from there on: the log's start was let go, and another source has to be asked
+            if event.cursor.seq <= self.head.seq:
+                self._rewind_to(event.cursor.seq - 1)
+            self._hear_of(event.cursor)
+            self._append(event)
+        self._take_early()
+        return self.head != before
+
+    def receive_last(self, last: Cursor) -> None:
+        """Take the word of somebody that the log reaches to `last`."""
+        self._hear_of(last)
+
+    def has(self, cursor: Cursor) -> bool:
+        """Whether the event at `cursor` is the one that this feed's tail follows on or contains."""
+        if cursor.seq == 0:
+            return self.base.seq == 0
+        at = cursor.seq - self.base.seq
+        if not 0 <= at <= len(self.tail):
+            return False
+        here = self.tail[at - 1].cursor if at else self.base
+        return cursor.attempt in (here.attempt, UNKNOWN_ATTEMPT)
+
+    def cursor_of(self, cursor: Cursor) -> Cursor:
+        """The cursor, with its attempt if it came as a plain seq of the tail."""
+        if cursor.attempt != UNKNOWN_ATTEMPT or not self.has(cursor):
+            return cursor
+        at = cursor.seq - self.base.seq
+        return self.tail[at - 1].cursor if at else self.base
+
+    def events_after(self, seq: int) -> Sequence[LoggedEvent]:
+        """The tail's events after one that it `has`."""
+        return self.tail[seq - self.base.seq :]
+
+    def _hear_of(self, cursor: Cursor) -> None:
+        self.known = max(self.known, cursor)
+
+    def _append(self, event: LoggedEvent) -> None:
+        self.tail.append(event)
+        self._size += len(event.raw)
+        if event.status is not None:
+            self.status = event.status
+        self._trim()
+
+    def _trim(self) -> None:
+        # Down to half at once, so that moving the list's rest is paid for by many appends.
+        if self._size <= self._tail_bytes:
+            return
+        count = 0
+        while self._size > self._tail_bytes // 2 and count < len(self.tail) - 1:
+            self._size -= len(self.tail[count].raw)
+            count += 1
+        if count:
+            self.base = self.tail[count - 1].cursor
+            del self.tail[:count]
+
+    def _rewind_to(self, seq: int) -> None:
+        keep = max(seq - self.base.seq, 0)
+        if seq < self.base.seq:
+            self.base = Cursor(UNKNOWN_ATTEMPT, seq)
+        self._size -= sum(len(event.raw) for event in self.tail[keep:])
+        del self.tail[keep:]
+
+    def _hold(self, event: LoggedEvent) -> None:
+        held = self._early.get(event.cursor.seq)
+        if held is not None and held.cursor >= event.cursor:
+            return
+        size = self._early_size + len(event.raw) - (len(held.raw) if held else 0)
+        if size <= self._tail_bytes:
+            self._early[event.cursor.seq] = event
+            self._early_size = size
+
+    def _take_early(self) -> None:
+        while (event := self._early.get(self.head.seq + 1)) and is_surely_next(self.head, event.cursor):
+            self._append(event)
+            del self._early[event.cursor.seq]
+            self._early_size -= len(event.raw)
+        if self._early and not self.needs_read:
+            self._early.clear()  # of an older attempt: what is known has passed them
+            self._early_size = 0
+
+
+def is_surely_next(head: Cursor, cursor: Cursor) -> bool:
+    """Whether nothing can stand between two places: seq follows, and no attempt begins that others may not know."""
+    return cursor.seq == head.seq + 1 and head.attempt in (cursor.attempt, 0)
+
+
+class Subscription:
+    """One watcher of a feed: a cursor, and the frames that a read has brought for it."""
+
+    def __init__(self, feed: Feed, *, after: Cursor) -> None:
+        # The last event taken or waiting in `_frames`. A plain seq means the event that has it now, if it is known.
+        self.cursor = feed.cursor_of(after)
+        self._feed: Final = feed
+        self._frames: list[Frame] = []  # from a read, not yet taken
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.cursor} {self.need.value} frames={len(self._frames)}>"
+
+    @property
+    def need(self) -> Need:
+        """What to do next."""
+        if self._frames:
+            return Need.TAKE
+        feed = self._feed
+        if feed.has(self.cursor):
+            if self.cursor.seq < feed.head.seq:
+                return Need.TAKE
+            return Need.END if feed.is_ended else Need.WAIT
+        if self._is_ahead():
+            return Need.END if feed.is_ended else Need.WAIT
+        return Need.READ
+
+    def take(self, *, max_bytes: int) -> Sequence[Frame]:
+        """The next frames, at most `max_bytes` of them but at least one. Only when `need` is TAKE."""
+        if self._frames:
+            waiting = _first_of(self._frames, max_bytes)
+            self._frames = self._frames[len(waiting) :]
+            return waiting
+        events = self._feed.events_after(self.cursor.seq)
+        taken = _first_of(events, max_bytes)
+        self.cursor = events[len(taken) - 1].cursor
+        return taken
+
+    def receive_read(self, events: Sequence[LoggedEvent]) -> bool:
+        """Take the answer to a read after `cursor`. True if there are frames now."""
+        for event in events:
+            if not self._is_after_cursor(event.cursor):
+                continue
+            if event.cursor.seq > self.cursor.seq + 1:
+                break
+            if event.cursor.seq <= self.cursor.seq:
+                self._frames.append(Rewind(Cursor(UNKNOWN_ATTEMPT, event.cursor.seq - 1)))
+            self._frames.append(event)
+            self.cursor = event.cursor
+        return bool(self._frames)
+
+    def _is_after_cursor(self, cursor: Cursor) -> bool:
+        if self.cursor.attempt == UNKNOWN_ATTEMPT:
+            return cursor.seq > self.cursor.seq
+        return cursor > self.cursor
+
+    def _is_ahead(self) -> bool:
+        """Whether the cursor lies beyond what the feed knows: the log will get there, or never was."""
+        head = self._feed.head
+        if self.cursor.attempt == UNKNOWN_ATTEMPT:
+            return self.cursor.seq > head.seq
+        return self.cursor > head
+
+
+def _first_of(frames: Sequence[Frame], max_bytes: int) -> Sequence[Frame]:
+    size = 0
+    for count, frame in enumerate(frames):
+        size += len(frame.raw) if isinstance(frame, LoggedEvent) else 0
+        if size > max_bytes and count:
+            return frames[:count]
+    return frames

@@ -1,0 +1,165 @@
+"""Connections: everybody who watches over this gateway, by whichever transport; counted, listed, bounded, let go.
+
+A transport opens a watcher here, gives its frames out in its own form, and ends with whichever comes first: nothing
+more to send, the peer gone, the gateway stopping.
+
+Never: knows how a transport writes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+import structlog
+from starlette.types import Receive
+from starlette.websockets import WebSocketDisconnect
+
+from runcast.concurrency import end_tasks
+from runcast.errors import UnavailableError
+from runcast.events import Cursor
+from runcast.gateway.schemas import ConnectionView
+from runcast.services.hub import RunHub
+from runcast.services.watcher import Watcher
+
+log = structlog.get_logger()
+
+GOODBYE_SECONDS: Final = 1.0
+"""How long a stopping gateway tries to say goodbye to a peer that doesn't read."""
+
+
+class Transport(StrEnum):
+    """How a watcher is connected."""
+
+    WEBSOCKET = "websocket"
+    MULTIPLEX = "multiplex"  # one of several runs on a socket
+    SSE = "sse"
+    LONG_POLL = "long-poll"
+
+
+_LINES: Final = {
+    Transport.WEBSOCKET: "🔗 WebSocket connected",
+    Transport.MULTIPLEX: "🔗 run subscribed",
+    Transport.SSE: "🔗 event stream connected",
+    Transport.LONG_POLL: "🔗 long poll connected",
+}
+
+
+class Ending(Enum):
+    """Why a connection is over."""
+
+    SENT = "sent"  # all there was
+    GONE = "gone"  # the peer has left
+    STOPPING = "stopping"  # the gateway stops
+
+
+class Connection:
+    """One watcher and how it is connected."""
+
+    def __init__(self, watcher: Watcher, *, transport: Transport, opened_at: datetime) -> None:
+        self.watcher: Final = watcher
+        self.transport: Final = transport
+        self.opened_at: Final = opened_at
+
+
+class Connections:
+    """All connections of one gateway process."""
+
+    def __init__(self, *, hub: RunHub, clock: Callable[[], datetime], max_watchers: int) -> None:
+        self._hub: Final = hub
+        self._clock: Final = clock
+        self._max_watchers: Final = max_watchers
+        self._watching: Final[set[Connection]] = set()
+        self._places = 0  # taken: by watchers, also those that are still being joined, and by sockets of many runs
+        self._stopping: Final = asyncio.Event()
+
+    def list(self) -> list[ConnectionView]:
+        """The watchers of runs."""
+        now = self._clock()
+        return [
+            ConnectionView(
+                run_id=connection.watcher.run_id,
+                transport=connection.transport,
+                duration=round((now - connection.opened_at).total_seconds() * 1000),
+                last_status=connection.watcher.status,
+            )
+            for connection in self._watching
+        ]
+
+    def stop(self) -> None:
+        """Ask every watcher to come back later; each keeps its cursor."""
+        self._stopping.set()
+
+    def check_capacity(self) -> None:
+        """Return if there is a place.
+
+        Raises:
+            UnavailableError: there is none.
+
+        """
+        if self._places >= self._max_watchers:
+            raise UnavailableError(f"this gateway has its {self._max_watchers} watchers; try again later")
+
+    @contextmanager
+    def take_place(self) -> Iterator[None]:
+        """Be counted.
+
+        Raises:
+            UnavailableError: there is no place left.
+
+        """
+        self.check_capacity()
+        self._places += 1
+        try:
+            yield
+        finally:
+            self._places -= 1
+
+    @asynccontextmanager
+    async def watch(
+        self, run_id: str, *, after: Cursor, transport: Transport, from_snapshot: bool = False
+    ) -> AsyncIterator[Watcher]:
+        """Follow a run from a cursor on.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            UnavailableError: the run can't be joined now, or there is no place left.
+
+        """
+        with self.take_place():
+            async with self._hub.watch(run_id, after=after, from_snapshot=from_snapshot) as watcher:
+                connection = Connection(watcher, transport=transport, opened_at=self._clock())
+                self._watching.add(connection)
+                log.info(_LINES[transport], run_id=run_id, connections=len(self._watching))
+                try:
+                    yield watcher
+                finally:
+                    self._watching.discard(connection)
+                    log.info("🔌 disconnected", run_id=run_id, connections=len(self._watching))
+
+    async def run_until_gone(self, sending: Coroutine[Any, Any, None], gone: Coroutine[Any, Any, None]) -> Ending:
+        """Send until there is nothing more, the peer goes, or the gateway stops; whichever is first ends the others."""
+        tasks = [asyncio.create_task(work) for work in (sending, gone, _wait(self._stopping))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task, ending in zip(tasks, Ending, strict=True):
+                if task in done:
+                    task.result()
+                    return ending
+        except (WebSocketDisconnect, OSError):  # a write met a peer that has left
+            return Ending.GONE
+        finally:
+            await end_tasks(*tasks)
+        raise AssertionError("one of them has ended")
+
+
+async def wait_gone(receive: Receive) -> None:
+    """Return once an HTTP peer has left. What it still sends is let go."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()

@@ -1,0 +1,105 @@
+"""The edge: every request passes here once. Where does it come from, who sends it, is its body too large?
+
+Sets `scope["principal"]` where a key is asked for: at everything that tells of runs or changes them. The console's own
+files, the probes and the API's description tell nothing. Where a request comes from is always checked.
+"""
+
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runcast.core.access import AccessPolicy, Credentials
+from runcast.errors import RuncastError, TooLargeError
+from runcast.gateway.console import is_page
+from runcast.gateway.problems import problem_of
+
+_KEYED_PREFIXES: Final = ("/runs", "/runners", "/ws")
+_SECURITY_HEADERS: Final = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+class Edge:
+    """ASGI middleware, the outermost."""
+
+    def __init__(self, app: ASGIApp, *, policy: AccessPolicy, max_body_bytes: int) -> None:
+        self._app: Final = app
+        self._policy: Final = policy
+        self._max_body_bytes: Final = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer why not."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refuse(scope)
+        if refusal is not None:
+            await problem_of(refusal)(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+        else:
+            await self._app(_as_json(scope), _bounded(receive, self._max_body_bytes), _with_security_headers(send))
+
+    def _refuse(self, scope: Scope) -> RuncastError | None:
+        headers = Headers(scope=scope)
+        credentials = Credentials(
+            host=headers.get("host"),
+            origin=headers.get("origin"),
+            authorization=headers.get("authorization"),
+            subprotocols=scope.get("subprotocols", ()),
+        )
+        if (refusal := self._policy.check_origin(credentials)) is not None:
+            return refusal
+        if _needs_key(scope):
+            principal = self._policy.identify(credentials)
+            if isinstance(principal, RuncastError):
+                return principal
+            scope["principal"] = principal
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._max_body_bytes:
+            return _too_large(self._max_body_bytes)
+        return None
+
+
+def _needs_key(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path.startswith(_KEYED_PREFIXES) and not is_page(scope)
+
+
+def _as_json(scope: Scope) -> Scope:
+    """The API takes nothing but JSON, so a body is read as JSON whatever it is called: `curl -d` calls it a form."""
+    if scope["method"] != "POST":
+        return scope
+    others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+    return {**scope, "headers": [*others, (b"content-type", b"application/json")]}
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """A body without a length is counted as it comes."""
+    received = 0
+
+    async def bounded() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return bounded
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"the body passes the limit of {limit} bytes")
+
+
+def _with_security_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *_SECURITY_HEADERS]
+        await send(message)
+
+    return sending

@@ -1,0 +1,213 @@
+"""What the REST API takes and gives, as models: they check the input and describe themselves in OpenAPI."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from runcast.events import RunStatus, StepStatus, format_ts
+from runcast.records import Run, RunError, Step
+
+Timestamp = Annotated[datetime, PlainSerializer(format_ts, return_type=str)]
+
+
+class Schema(BaseModel):
+    """Camel case on the wire, and no key that isn't known."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", serialize_by_alias=True)
+
+
+class NewRunBody(Schema):
+    """A prompt, or a runner with its input."""
+
+    prompt: str | None = Field(default=None, examples=["Post 'Hello from Quik.day!' on LinkedIn"])
+    runner: str | None = Field(default=None, max_length=200)
+    input: dict[str, Any] | None = None
+    tags: list[str] = Field(default_factory=list)
+    idempotency_key: str | None = Field(default=None, description="The same key gives the same run.")
+
+
+class NewRunnerRunBody(Schema):
+    """A runner's input."""
+
+    input: dict[str, Any] = Field(default_factory=dict)
+    tags: list[str] = Field(default_factory=list)
+    idempotency_key: str | None = None
+
+
+class Links(Schema):
+    """Where the run is found."""
+
+    self: str
+    events: str
+    cancel: str
+    watch: str
+    page: str
+
+    @classmethod
+    def of(cls, run_id: str) -> Self:
+        """A run's links, relative to the server."""
+        path = f"/runs/{run_id}"
+        return cls(self=path, events=f"{path}/events", cancel=f"{path}/cancel", watch=f"/ws{path}", page=path)
+
+
+class RunReceipt(Schema):
+    """A run was stored, or changed."""
+
+    run_id: str
+    status: RunStatus
+    links: Links
+
+
+class ErrorView(Schema):
+    """Why a run or a step failed."""
+
+    code: str
+    message: str
+
+    @classmethod
+    def of(cls, error: RunError | None) -> Self | None:
+        """The view of an error that may not be there."""
+        return cls(code=error.code, message=error.message) if error else None
+
+
+class RunView(Schema):
+    """A run as the database has it."""
+
+    run_id: str
+    runner: str
+    status: RunStatus
+    attempt: int = Field(description="0 before a worker has taken it.")
+    prompt: str | None
+    input: Mapping[str, Any]
+    tags: list[str]
+    output: Any
+    error: ErrorView | None
+    last_seq: int = Field(description="Seq of the last event in the archive.")
+    created_at: Timestamp
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+
+    @classmethod
+    def of(cls, run: Run, **more: Any) -> Self:
+        """The view of a run."""
+        return cls(
+            run_id=run.id,
+            runner=run.runner,
+            status=run.status,
+            attempt=run.attempt,
+            prompt=run.prompt,
+            input=run.input,
+            tags=list(run.tags),
+            output=run.output,
+            error=ErrorView.of(run.error),
+            last_seq=run.last.seq,
+            created_at=run.created_at,
+            started_at=run.started_at,
+            ended_at=run.ended_at,
+            **more,
+        )
+
+
+class StepView(Schema):
+    """A step of a run."""
+
+    step_id: str
+    name: str
+    index: int
+    status: StepStatus
+    attempt: int
+    input: Any
+    output: Any
+    error: ErrorView | None
+    started_at: Timestamp | None
+    ended_at: Timestamp | None
+
+    @classmethod
+    def of(cls, step: Step) -> Self:
+        """The view of a step."""
+        return cls(
+            step_id=step.id,
+            name=step.name,
+            index=step.index,
+            status=step.status,
+            attempt=step.attempt,
+            input=step.input,
+            output=step.output,
+            error=ErrorView.of(step.error),
+            started_at=step.started_at,
+            ended_at=step.ended_at,
+        )
+
+
+class RunWithSteps(RunView):
+    """A run and its steps."""
+
+    steps: list[StepView]
+
+
+class RunList(Schema):
+    """A page of runs, newest first."""
+
+    runs: list[RunView]
+    next_before: str | None = Field(description="Give it as `before` for the next page; null on the last one.")
+
+
+class EventPageView(Schema):
+    """Events that follow each other. `rewind` is there if the log went back: forget what you have after it first."""
+
+    events: list[dict[str, Any]]
+    cursor: str = Field(description="Give it as `after` for what comes next.")
+    final: bool = Field(description="The run has ended and all is given.")
+    rewind: str | None = None
+
+
+class RunnerView(Schema):
+    """A registered runner."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+
+
+class RunnerList(Schema):
+    """All runners."""
+
+    runners: list[RunnerView]
+
+
+class ConnectionView(Schema):
+    """One watcher. `duration` is in milliseconds."""
+
+    run_id: str
+    transport: str = Field(description="`websocket`, `multiplex` (one of several on a socket), `sse` or `long-poll`.")
+    duration: int
+    last_status: str
+
+
+class RedisView(Schema):
+    """The gateway's subscriptions."""
+
+    channels: int
+    handlers: int
+    connected: bool
+
+
+class Stats(Schema):
+    """What the gateway does now."""
+
+    active_connections: int
+    redis: RedisView
+    connections: list[ConnectionView]
+    transport: str = Field(description="`redis`, or `polling` where the database is read in its stead by choice.")
+    degraded: bool = Field(description="Redis is away, and the database is read until it is back.")
+    runs: dict[str, int] = Field(description="How many runs there are by status.")
+
+
+class Health(Schema):
+    """An answer to a probe."""
+
+    status: str
+    checks: dict[str, str] = Field(default_factory=dict)

@@ -1,0 +1,66 @@
+"""The server: REST, console and WebSocket as one ASGI app.
+
+`create_app` takes parts that are ready and puts the edge around them; who makes, starts and stops the parts is
+`assembly`.
+"""
+
+from fastapi import FastAPI, WebSocket
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp
+
+from runcast.app import Runcast
+from runcast.config import Settings
+from runcast.core.access import AccessPolicy
+from runcast.gateway.api import create_api, describe_api
+from runcast.gateway.console import ConsolePages, console_routes
+from runcast.gateway.edge import Edge
+from runcast.gateway.problems import add_problem_handlers
+from runcast.gateway.tags import RunTags
+from runcast.gateway.websocket import WebSocketService
+from runcast.ports import RunLog, RunStore
+from runcast.services.history import History
+from runcast.services.hub import RunHub
+from runcast.services.runs import RunService
+
+
+def create_app(
+    settings: Settings,
+    *,
+    app: Runcast,
+    runs: RunService,
+    store: RunStore,
+    log: RunLog,
+    hub: RunHub,
+    sockets: WebSocketService,
+) -> ASGIApp:
+    """The whole server over started parts."""
+    api = FastAPI(title="Runcast", docs_url=None, redoc_url=None, openapi_url=None)
+    add_problem_handlers(api)
+    history = History(log=log, store=store)
+    api.include_router(create_api(app=app, runs=runs, store=store, log=log, history=history, hub=hub, sockets=sockets))
+    _add_sockets(api, sockets, RunTags(runs.get))
+    description = describe_api(api.routes)
+
+    @api.get("/openapi.json", include_in_schema=False)
+    async def get_description() -> dict[str, object]:
+        return description
+
+    api.router.routes.extend(console_routes())
+    policy = AccessPolicy(
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        allowed_hosts=(*settings.allowed_hosts, settings.host),
+        allowed_origins=settings.allowed_origins,
+    )
+    # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
+    served = GZipMiddleware(ConsolePages(api), minimum_size=1024)
+    return Edge(served, policy=policy, max_body_bytes=settings.max_body_bytes)
+
+
+def _add_sockets(api: FastAPI, sockets: WebSocketService, tags: RunTags) -> None:
+    @api.websocket("/ws/runs/{run_id}")
+    async def watch_run(socket: WebSocket, run_id: str) -> None:
+        await sockets.serve_run(socket, run_id)
+
+    @api.websocket("/ws/runs")
+    async def watch_runs(socket: WebSocket) -> None:
+        await sockets.serve_runs(socket, tags)

@@ -1,0 +1,154 @@
+"""The hub: joins each run's log once per gateway and shares it among the run's watchers.
+
+Join without a race: listen first, hold what comes, then ask how far the log and the database have got, and go on from
+there. A watcher reads what lies before the feed's tail by itself, then takes from the tail like everybody else.
+
+Work grows with the runs watched here, not with the runs that exist; a watcher costs a cursor. The database is asked
+when a run is joined, and when neither the feed nor the log has what a watcher lacks: never at intervals per watcher.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Final
+
+from runcast.core.delivery import Feed
+from runcast.errors import RunNotFoundError, UnavailableError
+from runcast.events import START, Cursor, format_ts
+from runcast.ports import RunLog, RunStore
+from runcast.records import is_run_id
+from runcast.services.history import History
+from runcast.services.live_run import LiveRun
+from runcast.services.lookout import Lookout
+from runcast.services.watcher import Watcher
+
+
+class RunHub:
+    """All watched runs of one gateway. `start` before use, `close` after."""
+
+    def __init__(
+        self,
+        *,
+        log: RunLog,
+        store: RunStore,
+        clock: Callable[[], datetime],
+        tail_bytes: int,
+        heartbeat_seconds: float,
+        poll_seconds: float,
+        is_polling: bool = False,
+    ) -> None:
+        self._log: Final = log
+        self._store: Final = store
+        self._history: Final = History(log=log, store=store)
+        self._now: Final = lambda: format_ts(clock())
+        self._tail_bytes: Final = tail_bytes
+        self._is_polling: Final = is_polling  # by choice: then being without Redis is no degradation
+        self._lookout: Final = Lookout(
+            lambda: self._runs, log=log, store=store, heartbeat_seconds=heartbeat_seconds, poll_seconds=poll_seconds
+        )
+        self._runs: dict[str, LiveRun] = {}
+        self._joins: dict[str, asyncio.Task[LiveRun]] = {}  # under way, by run id
+
+    @property
+    def transport(self) -> str:
+        """Where events come from by choice: `redis` or `polling`."""
+        return "polling" if self._is_polling else "redis"
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether Redis is away and the database is asked in its stead."""
+        return not self._is_polling and not self._log.get_stats().connected
+
+    def start(self) -> None:
+        """Begin to send heartbeats and to look after what the wire may have lost."""
+        self._lookout.start()
+
+    async def close(self) -> None:
+        """Let everything go. Watchers are the gateway's to close."""
+        await self._lookout.close()
+        for live in self._runs.values():
+            await live.close()
+        self._runs.clear()
+
+    @asynccontextmanager
+    async def watch(self, run_id: str, *, after: Cursor, from_snapshot: bool = False) -> AsyncIterator[Watcher]:
+        """Follow a run from a cursor on, or from a snapshot of what there is, if one can be made.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            UnavailableError: the run can't be joined now.
+
+        """
+        live, watcher = await self._add_watcher(run_id, after, from_snapshot=from_snapshot)
+        try:
+            yield watcher
+        finally:
+            live.watchers.discard(watcher)
+            if self._runs.get(run_id) is live:
+                await self._drop_if_unwatched(run_id)
+
+    async def _add_watcher(self, run_id: str, after: Cursor, *, from_snapshot: bool) -> tuple[LiveRun, Watcher]:
+        while True:
+            live = self._runs.get(run_id) or await self._join(run_id)
+            # While we waited the last other watcher may have left and taken the run along.
+            if self._runs.get(run_id) is live and live.feed is not None:
+                watcher = Watcher(
+                    live,
+                    live.feed,
+                    after=after,
+                    from_snapshot=from_snapshot,
+                    is_degraded=lambda: self.is_degraded,
+                    history=self._history,
+                    now=self._now,
+                )
+                live.watchers.add(watcher)
+                return live, watcher
+
+    async def _join(self, run_id: str) -> LiveRun:
+        """Join a run once for all who ask at the same time; one who gives up doesn't take the others along."""
+        join = self._joins.get(run_id)
+        if join is None:
+            join = self._joins[run_id] = asyncio.create_task(self._open(run_id), name=f"join-{run_id}")
+            join.add_done_callback(lambda _: self._joins.pop(run_id, None))
+        try:
+            return await asyncio.shield(join)
+        except asyncio.CancelledError:
+            # Perhaps nobody else asked; then the run must not stay joined for nobody.
+            join.add_done_callback(lambda _: asyncio.create_task(self._drop_if_unwatched(run_id)))
+            raise
+
+    async def _drop_if_unwatched(self, run_id: str) -> None:
+        live = self._runs.get(run_id)
+        if live is not None and not live.watchers:
+            del self._runs[run_id]
+            await live.close()
+
+    async def _open(self, run_id: str) -> LiveRun:
+        run = await self._store.get_run(run_id) if is_run_id(run_id) else None
+        if run is None:
+            raise RunNotFoundError(run_id)
+        live = LiveRun(run_id, history=self._history)
+        if not run.status.is_final:
+            live.unsubscribe = await self._log.on_run_event(run_id, live.receive)
+            try:
+                # In this order: state is in the database before it is in the log, so the status read last is at least
+                # as new as any event up to `last`.
+                last = await self._read_last(run_id)
+                run = await self._store.get_run(run_id) or run
+            except BaseException:
+                await live.close()
+                raise
+        else:
+            last = run.last
+        live.join(Feed(last=max(last, run.last), status=run.status, tail_bytes=self._tail_bytes))
+        self._runs[run_id] = live
+        return live
+
+    async def _read_last(self, run_id: str) -> Cursor:
+        if not self._log.get_stats().connected:
+            return START
+        try:
+            return (await self._log.read_last([run_id]))[0]
+        except UnavailableError:
+            return START  # the database says how far it knows; once the log is back, it is asked

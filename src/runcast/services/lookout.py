@@ -1,0 +1,122 @@
+"""The lookout: sends heartbeats, and looks after what the wire may have lost.
+
+With every heartbeat it asks how far the watched runs have got: their logs in one round trip, and the database in one
+query, for the end of a run is a fact there even if nobody could tell the log of it. So a lost *last* message is noticed
+here at the latest. When the wire has had a gap it looks at once. While Redis is away, or the gateway is told to do
+without it, the database is asked every `poll_seconds`. What it asks grows with the runs watched here that go on, never
+with their watchers.
+
+Heartbeats don't wait for any of this.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from runcast.concurrency import end_tasks
+from runcast.errors import UnavailableError
+from runcast.events import Cursor
+from runcast.ports import RunLog, RunStore
+
+log = structlog.get_logger()
+
+
+class WatchedRun(Protocol):
+    """What the lookout needs of a watched run."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come of it."""
+        ...
+
+    def receive_last(self, last: Cursor) -> None:
+        """Take the word that the run's log reaches to `last`."""
+        ...
+
+    def wake(self, *, heartbeat: bool) -> None:
+        """Let every watcher look again."""
+        ...
+
+
+class Lookout:
+    """`start` before use, `close` after."""
+
+    def __init__(
+        self,
+        watched: Callable[[], Mapping[str, WatchedRun]],
+        *,
+        log: RunLog,
+        store: RunStore,
+        heartbeat_seconds: float,
+        poll_seconds: float,
+    ) -> None:
+        self._watched: Final = watched  # by run id
+        self._log: Final = log
+        self._store: Final = store
+        self._heartbeat_seconds: Final = heartbeat_seconds
+        self._poll_seconds: Final = poll_seconds
+        self._gap: Final = asyncio.Event()
+        self._undo_gap: Callable[[], None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin."""
+        self._undo_gap = self._log.on_gap(self._gap.set)
+        self._tasks = [
+            asyncio.create_task(self._send_heartbeats(), name="heartbeats"),
+            asyncio.create_task(self._look_out(), name="lookout"),
+        ]
+
+    async def close(self) -> None:
+        """End."""
+        if self._undo_gap is not None:
+            self._undo_gap()
+        await end_tasks(*self._tasks)
+
+    async def _send_heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat_seconds)
+            for run in tuple(self._watched().values()):
+                run.wake(heartbeat=True)
+
+    async def _look_out(self) -> None:
+        while True:
+            # A little more often than heartbeats, so that a heartbeat finds out what one before has missed.
+            is_connected = self._log.get_stats().connected
+            pause = self._heartbeat_seconds * 0.8 if is_connected else self._poll_seconds
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._gap.wait()
+            self._gap.clear()
+            runs = {run_id: run for run_id, run in self._watched().items() if not run.is_over}
+            if runs:
+                await self._look_into_log(runs)
+                await self._look_into_database(runs)
+
+    async def _look_into_log(self, runs: Mapping[str, WatchedRun]) -> None:
+        if not self._log.get_stats().connected:
+            return
+        try:
+            # A Redis that hangs must not keep us from the database.
+            async with asyncio.timeout(self._heartbeat_seconds / 2):
+                lasts = await self._log.read_last(list(runs))
+        except (UnavailableError, TimeoutError) as error:
+            log.warning("❌ the log can't be asked how far the runs have got", runs=len(runs), error=str(error))
+            return
+        _tell(runs, dict(zip(runs, lasts, strict=True)))
+
+    async def _look_into_database(self, runs: Mapping[str, WatchedRun]) -> None:
+        try:
+            heads = await self._store.read_heads(list(runs))
+        except UnavailableError as error:
+            log.warning("❌ the database can't be asked how far the runs have got", runs=len(runs), error=str(error))
+            return
+        _tell(runs, {run_id: head.last for run_id, head in heads.items()})
+
+
+def _tell(runs: Mapping[str, WatchedRun], lasts: Mapping[str, Cursor]) -> None:
+    for run_id, last in lasts.items():
+        runs[run_id].receive_last(last)

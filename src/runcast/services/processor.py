@@ -1,0 +1,232 @@
+"""RunProcessor: takes runs from the queue and executes them, one `Execution` each.
+
+The database decides who holds a run; the queue only says that there may be work. A job that comes twice, late or for a
+run that has ended is recognised by the claim and dropped. Failure of a run never kills the worker; a worker that is
+told to stop lets its runs finish for a while and then gives them back.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import stamina
+import structlog
+
+from runcast.app import Runcast
+from runcast.concurrency import end_tasks
+from runcast.errors import (
+    InvalidInputError,
+    RuncastError,
+    RunnerNotFoundError,
+    StaleAttemptError,
+    TooLargeError,
+    UnavailableError,
+)
+from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
+from runcast.records import Claim, Job, RunError
+from runcast.services.execution import Execution
+from runcast.services.lease import Lease
+from runcast.services.runs import RunService, run_id_of
+from runcast.services.takeover import complete_log
+
+log = structlog.get_logger()
+
+_GIVING_BACK_SECONDS: Final = 2.0
+_AGAIN_SECONDS: Final = 1.0
+
+
+class RunProcessor:
+    """One worker. `run` works until it is cancelled."""
+
+    def __init__(
+        self,
+        *,
+        app: Runcast,
+        store: RunStore,
+        log: RunLog,
+        queue: JobQueue,
+        runs: RunService,
+        worker_id: str,
+        clock: Callable[[], datetime],
+        concurrency: int,
+        lease_seconds: float,
+        max_attempts: int,
+        shutdown_seconds: float,
+        max_event_bytes: int,
+    ) -> None:
+        self._app: Final = app
+        self._store: Final = store
+        self._log: Final = log
+        self._queue: Final = queue
+        self._runs: Final = runs
+        self._worker_id: Final = worker_id
+        self._clock: Final = clock
+        self._slots: Final = asyncio.Semaphore(concurrency)
+        self._lease_seconds: Final = lease_seconds
+        self._max_attempts: Final = max_attempts
+        self._shutdown_seconds: Final = shutdown_seconds
+        self._max_event_bytes: Final = max_event_bytes
+        self._lease: Final = Lease(seconds=lease_seconds, now=time.monotonic)
+        self._is_taking = True  # whether new jobs are welcome
+        self._executions: dict[str, Execution] = {}  # by run id
+        self._held: set[str] = set()  # ids of the runs whose jobs are in hand
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Take and execute runs. Cancelled, it lets runs finish for `shutdown_seconds` and gives back the rest."""
+        await self._renew_lease()
+        unsubscribe = taking = None
+        heartbeat = asyncio.create_task(self._heartbeat(), name="heartbeat")
+        try:
+            unsubscribe = await self._log.on_control(self._receive_control)
+            log.info("worker is ready", worker_id=self._worker_id, runners=sorted(self._app.runners))
+            taking = asyncio.create_task(self._take_jobs(), name="take-jobs")
+            await asyncio.wait([taking])
+            taking.result()
+        finally:
+            self._is_taking = False
+            await end_tasks(taking)
+            await self._shut_down()
+            await end_tasks(heartbeat)
+            if unsubscribe is not None:
+                await unsubscribe()
+            with contextlib.suppress(UnavailableError):
+                await self._store.end_lease(self._worker_id)
+
+    async def _take_jobs(self) -> None:
+        while True:
+            await self._slots.acquire()
+            try:
+                active = await self._queue.take()
+            except BaseException:
+                self._slots.release()
+                raise
+            task = asyncio.create_task(self._work(active), name=f"job-{active.job.id}")
+            self._jobs.add(task)
+            task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        self._slots.release()
+
+    async def _work(self, active: ActiveJob | None) -> None:
+        """One slot: a job, and those that come with the end of the one before."""
+        while active is not None:
+            active = await self._handle(active)
+
+    async def _handle(self, active: ActiveJob) -> ActiveJob | None:
+        """One job, from the queue until it is finished or given back. Returns the next if it came with the end."""
+        run_id = run_id_of(active.job)
+        if run_id in self._held:
+            # The queue took us for dead and gave the job out again, to ourselves.
+            await active.release(delay_seconds=self._lease_seconds)
+            return None
+        self._held.add(run_id)
+        try:
+            return await self._handle_run(active, run_id)
+        except (InvalidInputError, RunnerNotFoundError, TooLargeError) as error:
+            log.warning("❌ a job that can't become a run is dropped", job_id=active.job.id, error=str(error))
+            return await active.finish(RunError(code=error.code, message=str(error)), take_next=self._is_taking)
+        except Exception:
+            log.exception("❌ a job could not be handled; it is given back", job_id=active.job.id)
+            await active.release(delay_seconds=self._lease_seconds)
+            return None
+        finally:
+            self._held.discard(run_id)
+
+    async def _handle_run(self, active: ActiveJob, run_id: str) -> ActiveJob | None:
+        while (claim := await self._claim(active.job, run_id)) is not None:
+            execution = await self._execute(claim)
+            if execution.is_over:
+                return await active.finish(execution.error, take_next=self._is_taking)
+            if execution.is_interrupted:
+                await active.release()
+                return None
+            # It broke, or it was taken away. If the run is still ours nobody else will look after it: try again.
+            await asyncio.sleep(_AGAIN_SECONDS)
+        run = await self._runs.get(run_id)
+        if run.status.is_final:
+            await complete_log(run, store=self._store, log=self._log)
+            return await active.finish(run.error, take_next=self._is_taking)
+        # Somebody living holds it. Should they die, this job finds it again.
+        await active.release(delay_seconds=self._lease_seconds)
+        return None
+
+    async def _claim(self, job: Job, run_id: str) -> Claim | None:
+        async for attempt in stamina.retry_context(on=UnavailableError, attempts=None, timeout=None, wait_max=2.0):
+            with attempt:
+                claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
+                if claim is None and await self._store.get_run(run_id) is None:
+                    await self._runs.adopt(job, run_id)
+                    claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
+        return claim
+
+    async def _execute(self, claim: Claim) -> Execution:
+        run_id = claim.run.id
+        execution = self._executions[run_id] = Execution(
+            claim,
+            app=self._app,
+            store=self._store,
+            log=self._log,
+            lease=self._lease,
+            clock=self._clock,
+            max_attempts=self._max_attempts,
+            max_event_bytes=self._max_event_bytes,
+        )
+        try:
+            await execution.run()
+        except Exception:
+            log.exception("❌ an attempt broke", run_id=run_id, attempt=claim.run.attempt)
+        finally:
+            del self._executions[run_id]
+        return execution
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_seconds / 3)
+            try:
+                await self._renew_lease()
+            except RuncastError as error:
+                log.warning("❌ the lease could not be renewed", error=str(error))
+            except Exception:
+                log.exception("❌ the lease could not be renewed")
+
+    async def _renew_lease(self) -> None:
+        had_run_out = not self._lease.is_held
+        asked_at = time.monotonic()
+        until = self._clock() + timedelta(seconds=self._lease_seconds)
+        canceled = await self._store.renew_lease(self._worker_id, until=until)
+        if had_run_out or not self._lease.is_held:
+            await self._check_executions()
+        self._lease.renew(asked_at=asked_at)
+        for run_id in canceled:
+            self._cancel(run_id)
+
+    async def _check_executions(self) -> None:
+        """The lease had run out, as after the process was stopped for a while: see which runs are still ours."""
+        for execution in tuple(self._executions.values()):
+            try:
+                await self._store.check_attempt(execution.run_id, execution.attempt)
+            except StaleAttemptError:
+                execution.give_up()
+
+    def _receive_control(self, message: Mapping[str, Any]) -> None:
+        if isinstance(run_id := message.get("cancel"), str):
+            self._cancel(run_id)
+
+    def _cancel(self, run_id: str) -> None:
+        if execution := self._executions.get(run_id):
+            execution.cancel()
+
+    async def _shut_down(self) -> None:
+        if self._jobs:
+            log.info("worker is stopping; runs may finish", runs=len(self._jobs), seconds=self._shutdown_seconds)
+            await asyncio.wait(self._jobs, timeout=self._shutdown_seconds)
+        for execution in tuple(self._executions.values()):
+            execution.interrupt()
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=_GIVING_BACK_SECONDS)
+            await end_tasks(*self._jobs)

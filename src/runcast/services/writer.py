@@ -1,0 +1,281 @@
+"""The writer: one attempt's hand in the run's log. It numbers events and brings them to the archive and the log.
+
+State (statuses, steps, the end) is committed to the database before it is published; text and progress are published
+at once and reach the archive within `ARCHIVE_DELAY_SECONDS`. Both ways wait out an outage of their own and don't wait
+for the other's: with Redis down the run goes on and commits; with the database down state is told to nobody.
+
+Never: writes for a run that another attempt holds. The first refusal stops it for good and cancels the runner; while
+the worker's lease has run out, and another attempt may hold the run, nothing is published.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import stamina
+import structlog
+
+from runcast.concurrency import end_tasks
+from runcast.core.outbox import Outbox
+from runcast.errors import InvalidInputError, StaleAttemptError, TooLargeError, UnavailableError
+from runcast.events import Cursor, EventType, LoggedEvent, RunEvent, encode_event, format_ts, read_event
+from runcast.ports import Appended, Fenced, Missing, RunLog, RunStore
+from runcast.records import Commit, StatusChange, Step
+from runcast.services.lease import Lease
+
+log = structlog.get_logger()
+
+ARCHIVE_DELAY_SECONDS: Final = 0.25
+MAX_EVENTS_PER_APPEND: Final = 256
+SPILL_BYTES: Final = 1_048_576
+"""Kept per run while the log can't be reached. Beyond it, what the archive has is let go."""
+MAX_BYTES: Final = 16_777_216
+"""Kept per run while the database can't be reached either. Beyond it the runner's next event fails."""
+
+
+class RunWriter:
+    """Writes for one attempt of one run. `start` before use, `close` after; `is_fenced` says that it has given up."""
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        attempt: int,
+        last_seq: int,
+        store: RunStore,
+        log: RunLog,
+        lease: Lease,
+        clock: Callable[[], datetime],
+        max_event_bytes: int,
+        on_fenced: Callable[[], None],
+    ) -> None:
+        self.run_id: Final = run_id
+        self.attempt: Final = attempt
+        self.is_fenced = False
+        self._outbox: Final = Outbox(last_seq=last_seq)
+        self._begin_seq: Final = last_seq  # what comes after it is this attempt's
+        self._changes: list[tuple[StatusChange | None, Step | None]] = []  # what the state events not yet committed say
+        self._store: Final = store
+        self._log: Final = log
+        self._lease: Final = lease
+        self._clock: Final = clock
+        self._max_event_bytes: Final = max_event_bytes
+        self._on_fenced: Final = on_fenced
+        self._is_log_away = False  # whether the last append had to be tried again
+        self._progress: Final = asyncio.Condition()  # notified whenever an event has arrived somewhere
+        self._to_archive: Final = asyncio.Event()
+        self._to_append: Final = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to bring events where they belong."""
+        self._tasks = [
+            asyncio.create_task(self._guard(self._archive_loop), name=f"archive-{self.run_id}"),
+            asyncio.create_task(self._guard(self._append_loop), name=f"append-{self.run_id}"),
+        ]
+
+    async def close(self) -> None:
+        """Stop; what has not arrived yet stays where it is. `flush` before to wait for it."""
+        await end_tasks(*self._tasks)
+
+    def write(
+        self,
+        event_type: EventType,
+        payload: Mapping[str, Any],
+        *,
+        step_id: str | None = None,
+        change: StatusChange | None = None,
+        step: Step | None = None,
+    ) -> int:
+        """Number an event and send it on its way; never waits. With a change or a step it is state. Returns its seq.
+
+        Raises:
+            InvalidInputError: the payload isn't JSON.
+            TooLargeError: the event passes the limit.
+            UnavailableError: nothing has arrived anywhere for so long that the memory for it is used up.
+            StaleAttemptError: the writer was refused before.
+
+        """
+        if self.is_fenced:
+            raise StaleAttemptError(self.run_id, self.attempt)
+        is_state = change is not None or step is not None
+        # State is little, and a run that can't say how it ended would be tried again.
+        if self._outbox.size > MAX_BYTES and not is_state:
+            raise UnavailableError("the run's events can't be stored as fast as they come: the memory for them is full")
+        event = self._number(event_type, payload, step_id)
+        self._outbox.put(event, is_state=is_state)
+        if is_state:
+            self._changes.append((change, step))
+        self._to_archive.set()
+        self._to_append.set()
+        return event.cursor.seq
+
+    def give_up(self) -> None:
+        """Write no more: another attempt holds the run."""
+        if not self.is_fenced:
+            log.warning("❌ the writer stops", run_id=self.run_id, attempt=self.attempt, reason="its lease ran out")
+            self.is_fenced = True
+            self._on_fenced()
+            self._to_archive.set()
+            self._to_append.set()
+
+    async def wait_archived(self, seq: int) -> None:
+        """Return once the archive has the event.
+
+        Raises:
+            StaleAttemptError: it never will.
+
+        """
+        await self._wait(lambda: self._outbox.archived >= seq)
+
+    async def flush(self) -> None:
+        """Return once everything written so far stands in the archive and in the log.
+
+        Raises:
+            StaleAttemptError: it never will.
+
+        """
+        seq = self._outbox.last_seq
+        await self._wait(lambda: min(self._outbox.archived, self._outbox.appended) >= seq)
+
+    def _number(self, event_type: EventType, payload: Mapping[str, Any], step_id: str | None) -> LoggedEvent:
+        event = RunEvent(
+            type=event_type,
+            payload=payload,
+            ts=format_ts(self._clock()),
+            run_id=self.run_id,
+            step_id=step_id,
+            seq=self._outbox.last_seq + 1,
+            attempt=self.attempt,
+        )
+        try:
+            raw = encode_event(event)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"the payload of {event_type} isn't JSON: {error}", field="payload") from None
+        if len(raw) > self._max_event_bytes:
+            raise TooLargeError(f"an event of {len(raw)} bytes passes the limit of {self._max_event_bytes} bytes")
+        return read_event(raw)
+
+    async def _wait(self, is_reached: Callable[[], bool]) -> None:
+        async with self._progress:
+            await self._progress.wait_for(lambda: is_reached() or self.is_fenced)
+        if not is_reached():
+            raise StaleAttemptError(self.run_id, self.attempt)
+
+    async def _guard(self, loop: Callable[[], Awaitable[None]]) -> None:
+        """A way that breaks for a reason nobody foresaw must end the attempt: the run would wait for it for ever."""
+        try:
+            await loop()
+        except StaleAttemptError:
+            await self._stop("the database refused it")
+        except Exception:
+            log.exception("❌ the writer broke", run_id=self.run_id, attempt=self.attempt)
+            await self._stop("it broke")
+
+    async def _archive_loop(self) -> None:
+        while not self.is_fenced:
+            await self._to_archive.wait()
+            if not self._outbox.has_state_to_archive:
+                await self._linger()
+            self._to_archive.clear()
+            await self._archive()
+
+    async def _linger(self) -> None:
+        """Let deltas gather, until state comes that can't wait."""
+        self._to_archive.clear()
+        try:
+            async with asyncio.timeout(ARCHIVE_DELAY_SECONDS):
+                while not self._outbox.has_state_to_archive:
+                    await self._to_archive.wait()
+                    self._to_archive.clear()
+        except TimeoutError:
+            return
+
+    async def _archive(self) -> None:
+        events = self._outbox.to_archive()
+        if not events:
+            return
+        changes, self._changes = self._changes, []
+        commit = _commit_of(self.run_id, self.attempt, events, changes)
+        async for attempt in _outlast_outages():
+            with attempt:
+                await self._store.commit(commit)
+        self._outbox.confirm_archived(events[-1].cursor.seq)
+        if self._outbox.size > SPILL_BYTES and self._is_log_away:
+            self._outbox.spill()
+        self._to_append.set()
+        await self._notify()
+
+    async def _append_loop(self) -> None:
+        while not self.is_fenced:
+            await self._to_append.wait()
+            self._to_append.clear()
+            while (events := self._outbox.to_append(max_events=MAX_EVENTS_PER_APPEND)) and not self.is_fenced:
+                await self._append(events)
+
+    async def _append(self, events: Sequence[LoggedEvent]) -> None:
+        async for attempt in _outlast_outages():
+            self._is_log_away = attempt.num > 1
+            with attempt:
+                await self._lease.wait_held()
+                if self.is_fenced:
+                    return
+                result = await self._log.append(self.run_id, events)
+        self._is_log_away = False
+        match result:
+            case Appended():
+                self._outbox.confirm_appended(events[-1].cursor.seq)
+                await self._notify()
+            case Missing(last):
+                await self._restore(last)
+            case Fenced():
+                await self._stop("the log refused it")
+
+    async def _restore(self, last: Cursor) -> None:
+        """The log has lost its end: append again what is kept here, or let it go on after the archive's end."""
+        log.warning("❌ Redis has lost events of the run; putting them back", run_id=self.run_id, last=str(last))
+        async for attempt in _outlast_outages():
+            with attempt:
+                # The fence may be gone with the rest: only the database knows whether the run is still ours.
+                await self._store.check_attempt(self.run_id, self.attempt)
+        # What an older attempt has beyond our beginning isn't part of the run; a log that went back may show it.
+        kept = last.seq if last.attempt == self.attempt else min(last.seq, self._begin_seq)
+        floor = self._outbox.take_back(kept)
+        if floor is None and last.attempt != self.attempt:
+            floor = kept
+        if floor is not None:
+            async for attempt in _outlast_outages():
+                with attempt:
+                    await self._log.fence(self.run_id, self.attempt, floor=floor)
+
+    async def _stop(self, reason: str) -> None:
+        log.warning("❌ the writer stops", run_id=self.run_id, attempt=self.attempt, reason=reason)
+        self.is_fenced = True
+        self._on_fenced()
+        await self._notify()
+
+    async def _notify(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
+
+
+def _outlast_outages() -> AsyncIterator[stamina.Attempt]:
+    return aiter(stamina.retry_context(on=UnavailableError, attempts=None, timeout=None, wait_max=2.0))
+
+
+def _commit_of(
+    run_id: str,
+    attempt: int,
+    events: Sequence[LoggedEvent],
+    changes: Sequence[tuple[StatusChange | None, Step | None]],
+) -> Commit:
+    statuses = [change for change, _ in changes if change is not None]
+    latest_steps = {step.id: step for _, step in changes if step is not None}
+    return Commit(
+        run_id=run_id,
+        attempt=attempt,
+        events=events,
+        change=statuses[-1] if statuses else None,
+        steps=tuple(latest_steps.values()),
+    )

@@ -1,0 +1,145 @@
+"""The command: errors are one line, exit codes mean something, events can be read."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.gateway import RUN_ID, connected, ended, event, failed, gateway, sends
+from tests.cli.processes import clean_environment, runcast
+from tests.cli.test_client import stays_silent_after
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["up", "--port", "x"], "'x' is not a valid integer"),
+        (["up", "--port", "70000"], "setting port: Input should be less than or equal to 65535"),
+        (["up", "--workers", "0"], "setting workers: Input should be greater than or equal to 1"),
+        (["up", "--port", "4000", "--web-port", "4000"], "--port and --web-port are both 4000"),
+        (["up", "--host", "0.0.0.0"], "refusing to listen on 0.0.0.0 without a key: set RUNCAST_API_KEY"),
+        (["up", "--host", "192.0.2.1"], "refusing to listen on 192.0.2.1 without a key"),
+        (["api", "--host", "0.0.0.0"], "refusing to listen on 0.0.0.0 without a key"),
+        (["worker"], "`runcast worker` needs REDIS_URL"),
+        (["check", "missing.py"], "missing.py: no such file"),
+        (["run"], "give either a PROMPT or --runner NAME"),
+        (["run", "prompt", "--input", "{}"], "--input belongs to --runner"),
+        (["run", "--runner", "x", "--input", "[1]"], "--input must be a JSON object"),
+        (["watch", "x", "--after", "1-2-3"], "'1-2-3' is not a cursor"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_2(arguments: list[str], reason: str, tmp_path: Path) -> None:
+    """Whoever mistypes learns in one sentence what to change."""
+    result = runcast(*arguments, cwd=str(tmp_path))
+    assert result.returncode == 2
+    assert result.stderr.startswith("runcast: ")
+    assert result.stderr.count("\n") == 1
+    assert reason in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--port", "--web-port"])
+def test_a_taken_port_is_named_with_its_option(option: str, taken_port: int, tmp_path: Path) -> None:
+    """Nothing is started on a port that somebody else has."""
+    other = {"--port": "--web-port", "--web-port": "--port"}[option]
+    result = runcast("up", option, str(taken_port), other, "0", cwd=str(tmp_path))
+    assert result.returncode == 2
+    assert (
+        f"runcast: port {taken_port} on 127.0.0.1 is taken: stop what uses it, or choose another with {option}\n"
+        == result.stderr
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_server_says_what_to_start() -> None:
+    """Clients without a server are told how to get one, and fail at run time, not as misused."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        result = runcast("stats", env={"RUNCAST_URL": f"http://127.0.0.1:{closed.getsockname()[1]}"})
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "start a server with `runcast up`" in result.stderr
+
+
+def test_help_loads_next_to_nothing() -> None:
+    """Help comes at once: neither settings nor servers are imported for it."""
+    heavy = {"pydantic_settings", "structlog", "redis", "sqlalchemy", "fastapi", "httpx"}
+    code = f"""import sys
+from runcast.cli import cli
+cli.main(["--help"], standalone_mode=False)
+print(sorted({heavy!r} & set(sys.modules)))"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+async def watched(*arguments: str, url: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "runcast", *arguments),
+        stdout=PIPE,
+        stderr=PIPE,
+        env=clean_environment({"RUNCAST_URL": url}),
+    )
+    output, errors = await process.communicate()
+    return process.returncode, output.decode(), errors.decode()
+
+
+async def test_watch_ends_with_0_when_the_run_is_done() -> None:
+    """Each event is a line; the run's output is on the last."""
+    async with gateway(sends(connected(), event(1), ended(2))) as server:
+        code, output, errors = await watched("watch", RUN_ID, url=server.url)
+    assert (code, errors) == (0, "")
+    assert output.splitlines() == ["00:00:00.000    event 1 of 1", '00:00:00.000  done  {"ok": true}']
+
+
+async def test_watch_ends_with_1_when_the_run_failed() -> None:
+    """A script can tell by the exit code; the reason is on the line."""
+    async with gateway(sends(connected(), failed(1))) as server:
+        code, output, _ = await watched("watch", RUN_ID, url=server.url)
+    assert code == 1
+    assert output == "00:00:00.000  failed  boom: it broke\n"
+
+
+async def test_watch_json_is_one_event_per_line() -> None:
+    """What programs read holds the events as they are on the wire, and nothing else."""
+    async with gateway(sends(connected(), event(1), ended(2))) as server:
+        _, output, _ = await watched("watch", RUN_ID, "--json", url=server.url)
+    assert [event(1), ended(2)] == output.splitlines()
+
+
+async def test_an_unknown_run_is_told_without_a_hint_to_start_a_server() -> None:
+    """The server is there; the run isn't."""
+    async with gateway(sends(close=(4404, "no such run"))) as server:
+        code, _, errors = await watched("watch", RUN_ID, url=server.url)
+    assert (code, errors) == (1, "runcast: no run has the id 'run-1'\n")
+
+
+async def test_ctrl_c_stops_watching_and_nothing_else() -> None:
+    """Exit code 130, no request to cancel, no traceback."""
+    async with gateway(stays_silent_after(event(1))) as server:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "runcast", "watch", RUN_ID),
+            stdout=PIPE,
+            stderr=PIPE,
+            env=clean_environment({"RUNCAST_URL": server.url}),
+        )
+        assert process.stdout is not None
+        await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = await process.communicate()
+        assert (process.returncode, errors) == (130, b"\n")  # the line that ^C began
+        assert len(server.headers) == 1

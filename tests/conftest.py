@@ -1,0 +1,30 @@
+"""What every suite may use: a real Redis of the tests' own, empty at the start of each test and checked after it."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from runcast.backends.redis_client import open_redis
+from tests.support.redis_server import RedisServer, start_redis
+
+# Examples are slow on a busy machine, and that says nothing of the code.
+settings.register_profile("runcast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("runcast")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    with start_redis() as server:
+        yield server
+
+
+@pytest.fixture
+async def redis_url(redis_server: RedisServer) -> AsyncIterator[str]:
+    """An empty Redis. After the test no key of a run may be left without an end to its life."""
+    client = open_redis(redis_server.url)
+    await client.flushall()
+    yield redis_server.url
+    lasting = [key async for key in client.scan_iter("*run:*") if await client.ttl(key) == -1]
+    await client.aclose()
+    assert lasting == [], "keys without a time to live are left behind"
