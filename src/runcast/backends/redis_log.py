@@ -8,6 +8,7 @@ Never: numbers an event, encodes one, or knows the database.
 """
 
 import importlib.resources
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -99,12 +100,9 @@ class RedisPubSubService:
     async def on_run_event(self, run_id: str, handler: EventHandler) -> Unsubscribe:
         """See `RunLog.on_run_event`."""
 
-        def receive(raw: bytes) -> None:
-            event = _read_published(raw)
-            if event is not None:
-                log.debug("📨 received", run_id=run_id, cursor=str(event.cursor))
-                handler(event)
-
+        receive = _receiver(handler)
+        if log.is_enabled_for(logging.DEBUG):  # else not a step is spent on it: every event passes here
+            receive = _receiver(lambda event: _trace(run_id, event, handler))
         unsubscribe = await self._subscriber.subscribe(RUN_CHANNEL_PREFIX + run_id, receive)
         log.info("📡 subscription set up", run_id=run_id, channel=RUN_CHANNEL_PREFIX + run_id)
         log.info("🔔 handler registered", run_id=run_id, handlers=self.get_stats().handlers)
@@ -118,12 +116,7 @@ class RedisPubSubService:
     async def on_status(self, handler: EventHandler) -> Unsubscribe:
         """See `RunLog.on_status`."""
 
-        def receive(raw: bytes) -> None:
-            event = _read_published(raw)
-            if event is not None:
-                handler(event)
-
-        return await self._subscriber.subscribe(ALL_RUNS_CHANNEL, receive)
+        return await self._subscriber.subscribe(ALL_RUNS_CHANNEL, _receiver(handler))
 
     def on_gap(self, handler: Callable[[], None]) -> Callable[[], None]:
         """See `RunLog.on_gap`."""
@@ -168,13 +161,23 @@ class RedisPubSubService:
         return None
 
 
-def _read_published(raw: bytes) -> LoggedEvent | None:
-    """An event from the wire, where anybody with access to Redis may publish anything."""
-    try:
-        return read_event(raw)
-    except ValueError:
-        log.warning("❌ something that isn't an event was published on a run's channel", length=len(raw))
-        return None
+def _receiver(handler: EventHandler) -> Callable[[bytes], None]:
+    """Takes events from the wire, where anybody with access to Redis may publish anything."""
+
+    def receive(raw: bytes) -> None:
+        try:
+            event = read_event(raw)
+        except ValueError:
+            log.warning("❌ something that isn't an event was published on a run's channel", length=len(raw))
+        else:
+            handler(event)
+
+    return receive
+
+
+def _trace(run_id: str, event: LoggedEvent, handler: EventHandler) -> None:
+    log.debug("📨 received", run_id=run_id, cursor=str(event.cursor))
+    handler(event)
 
 
 def _stream_of(run_id: str) -> str:

@@ -4,17 +4,20 @@ It subscribes per channel by reference count, and `subscribe` returns when Redis
 published after that reaches the handler, or the gap handlers are called. When the connection dies or falls silent it
 reconnects with backoff and jitter, subscribes to everything again and tells the gap handlers.
 
+redis-py opens the connection, with all that it knows of TLS, passwords and sentinels; then a raw reader takes the
+transport over, because nothing may stand between the socket and the handlers for every message of every run.
+
 Never: parses a message, calls a handler outside the event loop, loses a gap without saying so.
 """
 
 import asyncio
 import contextlib
 import itertools
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+import hiredis
 import redis.asyncio as redis
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
@@ -32,13 +35,53 @@ _CHANNELS_PER_COMMAND: Final = 500
 _LINK_ERRORS: Final = (RedisError, OSError, TimeoutError, RuntimeError)  # the last is uvloop's, for a closed connection
 
 
-class _Connection(Protocol):
-    """What is used of redis-py's connection, whose own annotations are incomplete."""
+class _Link(asyncio.Protocol):
+    """A connection that redis-py has opened, from the moment on that only messages and acknowledgements come."""
 
-    async def connect(self) -> None: ...
-    async def disconnect(self, nowait: bool = ...) -> None: ...  # noqa: FBT001 - redis-py's own signature
-    async def send_command(self, *args: str) -> None: ...
-    async def read_response(self, *, timeout: float, disconnect_on_error: bool) -> object: ...  # noqa: ASYNC109
+    def __init__(self, connection: Any, receive: Callable[[Any], None]) -> None:
+        self._connection: Final = connection  # redis-py's; it stays the owner
+        self._transport: Final[asyncio.Transport] = connection._writer.transport  # noqa: SLF001 - it has no public way
+        self._receive: Final = receive
+        self._replies: Final = hiredis.Reader()
+        self.lost: Final[asyncio.Future[Exception]] = asyncio.get_running_loop().create_future()  # then: why
+        self._transport.set_protocol(self)
+
+    @classmethod
+    async def open(cls, pool: Any, receive: Callable[[Any], None]) -> "_Link":
+        """Connect as the pool's connections do."""
+        connection = pool.make_connection()
+        try:
+            await connection.connect()
+            return cls(connection, receive)
+        except BaseException:
+            await _disconnect(connection)
+            raise
+
+    def data_received(self, data: bytes) -> None:
+        # Fast path: all events of all watched runs pass here. redis-py's own reader costs an await for each.
+        try:
+            self._replies.feed(data)
+            while (reply := self._replies.gets()) is not False:
+                self._receive(reply)
+        except hiredis.HiredisError as error:
+            self._fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(exc or ConnectionResetError("Redis has closed the connection"))
+
+    def send(self, *command: str) -> None:
+        """Send a command. If the link is dead, `lost` says so."""
+        with contextlib.suppress(*_LINK_ERRORS):
+            self._transport.write(hiredis.pack_command(command))
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        self._fail(ConnectionAbortedError("we have closed the connection"))
+        await _disconnect(self._connection)
+
+    def _fail(self, error: Exception) -> None:
+        if not self.lost.done():
+            self.lost.set_result(error)
 
 
 class RedisSubscriber:
@@ -47,11 +90,11 @@ class RedisSubscriber:
     def __init__(self, client: "redis.Redis", *, probe_seconds: float = PROBE_SECONDS) -> None:
         self._pool: Final[Any] = client.connection_pool
         self._probe_seconds: Final = probe_seconds
-        self._handlers: dict[str, list[MessageHandler]] = {}
+        self._handlers: dict[bytes, tuple[MessageHandler, ...]] = {}  # by channel
         # For each SUBSCRIBE sent and not yet acknowledged, in order, those who wait for it.
-        self._unacknowledged: dict[str, deque[list[asyncio.Future[None]]]] = {}
+        self._unacknowledged: dict[bytes, deque[list[asyncio.Future[None]]]] = {}
         self._gap_handlers: list[Callable[[], None]] = []
-        self._connection: _Connection | None = None  # None while there is no link
+        self._link: _Link | None = None  # None while there is none
         self._linked: Final = asyncio.Event()  # set from the first link on
         self._heard = False  # whether anything came since the last probe
         self._task: asyncio.Task[None] | None = None
@@ -59,11 +102,12 @@ class RedisSubscriber:
     @property
     def is_connected(self) -> bool:
         """Whether there is a link now."""
-        return self._connection is not None
+        return self._link is not None
 
     def count(self, prefix: str) -> tuple[int, int]:
         """Channels that start with `prefix`, and handlers on them."""
-        matching = [len(handlers) for channel, handlers in self._handlers.items() if channel.startswith(prefix)]
+        start = prefix.encode()
+        matching = [len(handlers) for channel, handlers in self._handlers.items() if channel.startswith(start)]
         return len(matching), sum(matching)
 
     async def start(self) -> None:
@@ -88,138 +132,147 @@ class RedisSubscriber:
         It is in force on return if there is a link. Without one it will be once there is, and then the gap handlers
         are called.
         """
-        handlers = self._handlers.setdefault(channel, [])
-        is_first = not handlers
-        handlers.append(handler)
-        undo = self._undo(channel, handler)
-        connection = self._connection
-        if connection is None:
+        name = channel.encode()
+        before = self._handlers.get(name, ())
+        self._handlers[name] = (*before, handler)
+        undo = self._undo(name, handler)
+        link = self._link
+        if link is None:
             return undo
         try:
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
-                await self._wait_acknowledged(channel, is_first=is_first)
+                await self._wait_acknowledged(name, is_first=not before)
         except TimeoutError:
             log.warning("❌ Redis doesn't acknowledge a subscription; connecting anew", channel=channel)
-            await _disconnect(connection)
+            await link.close()
         except BaseException:
             await undo()
             raise
         return undo
 
-    def _undo(self, channel: str, handler: MessageHandler) -> Callable[[], Awaitable[None]]:
+    def _undo(self, channel: bytes, handler: MessageHandler) -> Callable[[], Awaitable[None]]:
         async def unsubscribe() -> None:
-            handlers = self._handlers.get(channel, [])
+            handlers = list(self._handlers.get(channel, ()))
             if handler not in handlers:
                 return
             handlers.remove(handler)
-            if not handlers:
-                del self._handlers[channel]
-                await self._send("UNSUBSCRIBE", channel)
+            if handlers:
+                self._handlers[channel] = tuple(handlers)
+                return
+            del self._handlers[channel]
+            if self._link is not None:
+                self._link.send("UNSUBSCRIBE", channel.decode())
 
         return unsubscribe
 
-    async def _wait_acknowledged(self, channel: str, *, is_first: bool) -> None:
+    async def _wait_acknowledged(self, channel: bytes, *, is_first: bool) -> None:
         pending = self._unacknowledged.get(channel)
-        if not is_first and not pending and self.is_connected:
+        if not is_first and not pending:
             return
         acknowledged = asyncio.get_running_loop().create_future()
         if is_first or not pending:
             self._unacknowledged.setdefault(channel, deque()).append([acknowledged])
-            if self.is_connected:
-                await self._send("SUBSCRIBE", channel)
+            if self._link is not None:
+                self._link.send("SUBSCRIBE", channel.decode())
         else:
             pending[-1].append(acknowledged)
         await acknowledged
 
-    async def _send(self, *command: str) -> None:
-        if self._connection is None:
-            return
-        # A failed write means a dead link: the reader meets the same error, and reconnecting sends everything again.
-        with contextlib.suppress(*_LINK_ERRORS):
-            await self._connection.send_command(*command)
-
     async def _stay_connected(self) -> None:
         backoff = ExponentialWithJitterBackoff(base=0.05, cap=2)
+        failures = 0
         while True:
-            failures = 0
-            while (connection := await self._connect()) is None:
+            link = await self._open()
+            if link is not None and await self._use(link):
+                failures = 0
+            else:
                 failures += 1
                 await asyncio.sleep(backoff.compute(failures))
-            try:
-                await self._serve(connection)
-            except Exception as error:  # noqa: BLE001 - whatever it was, the link is to come back
-                log.warning("❌ Redis subscriber lost its connection", error=repr(error))
-            finally:
-                self._connection = None
-                await _disconnect(connection)
 
-    async def _connect(self) -> _Connection | None:
-        connection: _Connection = self._pool.make_connection()
+    async def _open(self) -> _Link | None:
         try:
-            await connection.connect()
-        except _LINK_ERRORS as error:
+            return await _Link.open(self._pool, self._receive)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
             log.warning("❌ Redis can't be reached", error=str(error))
-            await _disconnect(connection)
             return None
-        return connection
 
-    async def _serve(self, connection: _Connection) -> None:
-        self._connection = connection
-        await self._subscribe_to_all(connection)
+    async def _use(self, link: _Link) -> bool:
+        """Listen until the link is lost. Whether it ever stood."""
+        self._link = link
+        try:
+            await self._subscribe_to_all(link)
+            await self._serve(link)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the link is to come back
+            log.warning("❌ Redis subscriber can't listen", error=repr(error))
+            return False
+        else:
+            log.warning("❌ Redis subscriber lost its connection", error=repr(link.lost.result()))
+            return True
+        finally:
+            self._link = None
+            await link.close()
+
+    async def _serve(self, link: _Link) -> None:
         log.info("✅ Redis connected", channels=len(self._handlers))
         self._linked.set()
         self._tell_gap()
-        prober = asyncio.create_task(self._probe(connection), name="redis-subscriber-probe")
+        prober = asyncio.create_task(self._probe(link), name="redis-subscriber-probe")
         try:
-            while True:
-                self._receive(await connection.read_response(timeout=math.inf, disconnect_on_error=False))
+            await asyncio.wait({link.lost})
         finally:
             await end_tasks(prober)
 
-    async def _subscribe_to_all(self, connection: _Connection) -> None:
+    async def _subscribe_to_all(self, link: _Link) -> None:
         waiters = {channel: list(itertools.chain(*queue)) for channel, queue in self._unacknowledged.items()}
         channels = list(self._handlers)
+        everyone = asyncio.get_running_loop().create_future()
         self._unacknowledged = {channel: deque([waiters.get(channel, [])]) for channel in channels}
         for start in range(0, len(channels), _CHANNELS_PER_COMMAND):
-            await connection.send_command("SUBSCRIBE", *channels[start : start + _CHANNELS_PER_COMMAND])
-        # Handlers must not take the log for complete before each of them listens again.
-        while any(self._unacknowledged.get(channel) for channel in channels):
-            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
-                self._receive(await connection.read_response(timeout=math.inf, disconnect_on_error=False))
+            link.send("SUBSCRIBE", *(channel.decode() for channel in channels[start : start + _CHANNELS_PER_COMMAND]))
+        # Handlers must not take the log for complete before each of them listens again. Redis answers in order.
+        if channels:
+            self._unacknowledged[channels[-1]][0].append(everyone)
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS + len(channels) / 10_000):
+                await asyncio.wait({everyone, link.lost}, return_when=asyncio.FIRST_COMPLETED)
+        if link.lost.done():
+            raise link.lost.result()
 
     def _tell_gap(self) -> None:
         for handler in tuple(self._gap_handlers):
             handler()
 
-    async def _probe(self, connection: _Connection) -> None:
+    async def _probe(self, link: _Link) -> None:
         while True:
             self._heard = False
             await asyncio.sleep(self._probe_seconds)
             if self._heard:
                 continue
-            await self._send("PING")
+            link.send("PING")
             await asyncio.sleep(self._probe_seconds)
             if not self._heard:
                 log.warning("❌ Redis subscriber hears nothing, not even the answer to a PING")
-                await _disconnect(connection)
+                await link.close()
                 return
 
-    def _receive(self, response: object) -> None:
+    def _receive(self, reply: Any) -> None:
         self._heard = True
-        if not isinstance(response, list) or len(response) != 3:  # noqa: PLR2004 - (kind, channel, message or count)
-            return  # the answer to a PING
-        kind, channel_bytes, message = response
-        channel = channel_bytes.decode()
+        if type(reply) is not list:
+            if isinstance(reply, hiredis.ReplyError):
+                raise hiredis.ProtocolError(f"Redis refuses to let us listen: {reply}")
+            return
+        if len(reply) != 3:  # noqa: PLR2004 - (kind, channel, message or count); else it is the answer to a PING
+            return
+        kind, channel, message = reply
         if kind == b"message":
-            for handler in tuple(self._handlers.get(channel, ())):
+            for handler in self._handlers.get(channel, ()):
                 try:
                     handler(message)
                 except Exception:  # the other handlers, and the link, are not to suffer for it
-                    log.exception("❌ a handler failed", channel=channel)
+                    log.exception("❌ a handler failed", channel=channel.decode())
         elif kind == b"subscribe":
             self._acknowledge(channel)
 
-    def _acknowledge(self, channel: str) -> None:
+    def _acknowledge(self, channel: bytes) -> None:
         queue = self._unacknowledged.get(channel)
         if not queue:
             return
@@ -230,6 +283,6 @@ class RedisSubscriber:
             del self._unacknowledged[channel]
 
 
-async def _disconnect(connection: _Connection) -> None:
+async def _disconnect(connection: Any) -> None:
     with contextlib.suppress(*_LINK_ERRORS):
         await connection.disconnect(nowait=True)
