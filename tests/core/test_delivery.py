@@ -146,8 +146,8 @@ class DeliveryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.feed.needs_read)
     @rule(target=reads, limit=st.integers(1, 5), let_go=st.integers(0, 2))
-    def feed_reads(self, limit: int, let_go: int) -> tuple[None, Sequence[LoggedEvent]]:
-        return None, self.log.after(self.feed.head, limit)[let_go:]
+    def feed_reads(self, limit: int, let_go: int) -> tuple[None, Cursor, Sequence[LoggedEvent]]:
+        return None, self.feed.head, self.log.after(self.feed.head, limit)[let_go:]
 
     @rule(target=watchers, data=st.data(), plain=st.booleans())
     def watcher_comes(self, *, data: st.DataObject, plain: bool) -> Record:
@@ -159,16 +159,19 @@ class DeliveryMachine(RuleBasedStateMachine):
         return record
 
     @rule(target=reads, record=watchers, limit=st.integers(1, 5), let_go=st.integers(0, 2))
-    def watcher_reads(self, record: Record, limit: int, let_go: int) -> tuple[Record, Sequence[LoggedEvent]]:
-        return record, self.log.after(record.subscription.cursor, limit)[let_go:]
+    def watcher_reads(self, record: Record, limit: int, let_go: int) -> tuple[Record, Cursor, Sequence[LoggedEvent]]:
+        after = record.subscription.cursor
+        return record, after, self.log.after(after, limit)[let_go:]
 
-    @rule(read=reads)
-    def an_answer_comes(self, read: tuple[Record | None, Sequence[LoggedEvent]]) -> None:
-        record, events = read
+    @rule(read=reads, shared=st.booleans())
+    def an_answer_comes(self, *, read: tuple[Record | None, Cursor, Sequence[LoggedEvent]], shared: bool) -> None:
+        record, after, events = read
         if record is None:
             self.feed.receive_read(events)
-        else:
-            record.subscription.receive_read(events)
+            return
+        if shared:
+            self.feed.receive_past(after, events)
+        record.subscription.receive_read(events)
 
     @rule(record=watchers, max_bytes=st.integers(1, 100))
     def watcher_takes(self, record: Record, max_bytes: int) -> None:
@@ -362,6 +365,47 @@ def test_nobody_is_said_to_stand_where_a_rewind_has_led() -> None:
     assert feed.base == Cursor(UNKNOWN_ATTEMPT, 5)
     assert Subscription(feed, after=Cursor(2, 5)).need is Need.READ
     assert Subscription(feed, after=Cursor(UNKNOWN_ATTEMPT, 5)).need is Need.TAKE
+
+
+def test_what_one_watcher_has_read_the_others_need_not_read() -> None:
+    """A read that leads up to the tail is put before it: whoever comes with the same cursor takes it from there."""
+    feed = feed_at(1, 5)
+    feed.receive_live(event(1, 6))
+    feed.receive_past(Cursor(1, 3), [event(1, 4), event(1, 5)])
+    assert repr(feed) == "<Feed 1-3..1-6 known=1-6 early=0 running>"
+    assert Subscription(feed, after=Cursor(1, 3)).need is Need.TAKE
+
+
+def test_a_read_of_the_past_that_does_not_reach_the_tail_is_not_kept() -> None:
+    """The tail has no gaps, whatever a watcher has read."""
+    feed = feed_at(1, 5)
+    feed.receive_past(Cursor(1, 2), [event(1, 3), event(1, 4)])
+    feed.receive_past(Cursor(1, 3), [event(1, 4), event(2, 5)])
+    assert repr(feed) == "<Feed 1-5..1-5 known=1-5 early=0 running>"
+
+
+def test_of_the_past_only_what_has_room_is_kept() -> None:
+    """The newest of it, and its bytes count as those of the tail do."""
+    feed = Feed(last=Cursor(1, 9), status=RunStatus.RUNNING, tail_bytes=4 * EVENT_BYTES)
+    feed.receive_past(START, [event(1, seq) for seq in range(1, 10)])
+    assert [kept.cursor.seq for kept in feed.tail] == [6, 7, 8, 9]
+    assert feed.base == Cursor(1, 5)
+    feed.receive_live(event(1, 10))
+    assert [kept.cursor.seq for kept in feed.tail] == [9, 10]
+
+
+def test_where_an_attempt_begins_the_past_is_known_only_to_the_log() -> None:
+    """The attempt of the event before isn't made up."""
+    feed = feed_at(2, 6)
+    feed.receive_past(Cursor(1, 4), [event(2, 5), event(2, 6)])
+    assert feed.base == Cursor(UNKNOWN_ATTEMPT, 4)
+
+
+def test_the_beginning_of_a_run_is_known() -> None:
+    """Nothing comes before the first event, so a watcher from the start needs no read."""
+    feed = feed_at(1, 2)
+    feed.receive_past(START, [event(0, 1), event(1, 2)])
+    assert Subscription(feed, after=START).need is Need.TAKE
 
 
 def test_a_watcher_who_saw_lost_events_is_told() -> None:

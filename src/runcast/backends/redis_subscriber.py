@@ -72,7 +72,7 @@ class _Link(asyncio.Protocol):
     def send(self, *command: str) -> None:
         """Send a command. If the link is dead, `lost` says so."""
         with contextlib.suppress(*_LINK_ERRORS):
-            self._transport.write(hiredis.pack_command(command))
+            self._transport.write(hiredis.pack_command(command))  # type: ignore[arg-type] # its stub takes one argument
 
     async def close(self) -> None:
         """Let the connection go."""

@@ -14,6 +14,8 @@ Theory of operation
   Anything else only says how far the log reaches; what lies between is read from the log.
 - An answer to a read is what stands in the log after the asked cursor, from there on without omissions. It may be
   older than what the feed knows when it comes: what is known already is skipped.
+- What a watcher has read of the past is put before the tail if it leads up to it and there is room: an event's place
+  names it for good, and with it all that came before. So a thousand watchers who come back together read once.
 
 Nothing here waits, reads a clock or raises on a peer's misbehaviour.
 """
@@ -22,7 +24,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
-from runcast.events import UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunStatus
+from runcast.events import START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunStatus
 
 
 class Rewind(NamedTuple):
@@ -54,6 +56,7 @@ class Feed:
     def __init__(self, *, last: Cursor, status: RunStatus, tail_bytes: int) -> None:
         self.status = status  # as of `head`, or newer when the run was joined
         self.base = last  # the event before the tail; its attempt is unknown after some rewinds
+        self.head = last  # the last event that the feed can vouch for
         self.tail: list[LoggedEvent] = []
         self.known = last  # how far the log reaches, as far as anybody has said
         self._early: dict[int, LoggedEvent] = {}  # live events after a hole, by seq
@@ -63,11 +66,6 @@ class Feed:
 
     def __repr__(self) -> str:
         return f"<Feed {self.base}..{self.head} known={self.known} early={len(self._early)} {self.status}>"
-
-    @property
-    def head(self) -> Cursor:
-        """The last event that the feed can vouch for."""
-        return self.tail[-1].cursor if self.tail else self.base
 
     @property
     def is_ended(self) -> bool:
@@ -81,15 +79,16 @@ class Feed:
 
     def receive_live(self, event: LoggedEvent) -> bool:
         """Take an event from the wire. True if the tail has grown."""
-        head = self.head
-        if event.cursor <= head:
-            return False
-        self._hear_of(event.cursor)
-        if is_surely_next(head, event.cursor):
+        cursor = event.cursor
+        # Fast path: `is_surely_next` written out, for every event of every watched run passes here.
+        if cursor.seq == self.head.seq + 1 and self.head.attempt in (cursor.attempt, 0):
             self._append(event)
-            self._take_early()
+            if self._early:
+                self._take_early()
             return True
-        self._hold(event)
+        if cursor > self.head:
+            self._hear_of(cursor)
+            self._hold(event)
         return False
 
     def receive_read(self, events: Sequence[LoggedEvent]) -> bool:
@@ -102,10 +101,20 @@ class Feed:
                 break  # not from there on: the log's start was let go, and another source has to be asked
             if event.cursor.seq <= self.head.seq:
                 self._rewind_to(event.cursor.seq - 1)
-            self._hear_of(event.cursor)
             self._append(event)
         self._take_early()
         return self.head != before
+
+    def receive_past(self, after: Cursor, events: Sequence[LoggedEvent]) -> None:
+        """Take the answer to some watcher's read after a cursor before the tail, as far as it leads up to the tail."""
+        at = len(events)
+        base, size = self.base, self._size
+        while at and events[at - 1].cursor == base and size + len(events[at - 1].raw) <= self._tail_bytes:
+            at -= 1
+            size += len(events[at].raw)
+            base = _place_before(events[at].cursor, events[at - 1].cursor if at else after)
+        self.tail[:0] = events[at:]
+        self.base, self._size = base, size
 
     def receive_last(self, last: Cursor) -> None:
         """Take the word of somebody that the log reaches to `last`."""
@@ -137,15 +146,16 @@ class Feed:
 
     def _append(self, event: LoggedEvent) -> None:
         self.tail.append(event)
+        self.head = event.cursor
+        self.known = max(self.known, self.head)
         self._size += len(event.raw)
         if event.status is not None:
             self.status = event.status
-        self._trim()
+        if self._size > self._tail_bytes:
+            self._trim()
 
     def _trim(self) -> None:
         # Down to half at once, so that moving the list's rest is paid for by many appends.
-        if self._size <= self._tail_bytes:
-            return
         count = 0
         while self._size > self._tail_bytes // 2 and count < len(self.tail) - 1:
             self._size -= len(self.tail[count].raw)
@@ -160,6 +170,7 @@ class Feed:
             self.base = Cursor(UNKNOWN_ATTEMPT, seq)
         self._size -= sum(len(event.raw) for event in self.tail[keep:])
         del self.tail[keep:]
+        self.head = self.tail[-1].cursor if self.tail else self.base
 
     def _hold(self, event: LoggedEvent) -> None:
         held = self._early.get(event.cursor.seq)
@@ -180,6 +191,14 @@ class Feed:
             self._early_size = 0
 
 
+def _place_before(cursor: Cursor, candidate: Cursor) -> Cursor:
+    """The place before an event's, of which its attempt may not be known."""
+    if cursor.seq == 1:
+        return START
+    # A later attempt may begin where an older one had more: then what was read before isn't what comes before.
+    return candidate if is_surely_next(candidate, cursor) else Cursor(UNKNOWN_ATTEMPT, cursor.seq - 1)
+
+
 def is_surely_next(head: Cursor, cursor: Cursor) -> bool:
     """Whether nothing can stand between two places: seq follows, and no attempt begins that others may not know."""
     return cursor.seq == head.seq + 1 and head.attempt in (cursor.attempt, 0)
@@ -187,6 +206,8 @@ def is_surely_next(head: Cursor, cursor: Cursor) -> bool:
 
 class Subscription:
     """One watcher of a feed: a cursor, and the frames that a read has brought for it."""
+
+    __slots__ = ("_feed", "_frames", "cursor")
 
     def __init__(self, feed: Feed, *, after: Cursor) -> None:
         # The last event taken or waiting in `_frames`. A plain seq means the event that has it now, if it is known.
@@ -196,6 +217,15 @@ class Subscription:
 
     def __repr__(self) -> str:
         return f"<Subscription {self.cursor} {self.need.value} frames={len(self._frames)}>"
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it stands where the feed does: what comes next for the feed comes next for it."""
+        return not self._frames and self.cursor.seq == self._feed.head.seq and self._feed.has(self.cursor)
+
+    def stand_at(self, cursor: Cursor) -> None:
+        """Go on from there: what lies before was given out otherwise."""
+        self.cursor = cursor
 
     @property
     def need(self) -> Need:

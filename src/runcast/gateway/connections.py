@@ -21,8 +21,9 @@ from runcast.concurrency import end_tasks
 from runcast.errors import UnavailableError
 from runcast.events import Cursor
 from runcast.gateway.schemas import ConnectionView
+from runcast.services.broadcast import Outlet
 from runcast.services.hub import RunHub
-from runcast.services.watcher import Watcher
+from runcast.services.watcher import PulledWatcher, PushedWatcher
 
 log = structlog.get_logger()
 
@@ -58,7 +59,9 @@ class Ending(Enum):
 class Connection:
     """One watcher and how it is connected."""
 
-    def __init__(self, watcher: Watcher, *, transport: Transport, opened_at: datetime) -> None:
+    __slots__ = ("opened_at", "transport", "watcher")
+
+    def __init__(self, watcher: PulledWatcher | PushedWatcher, *, transport: Transport, opened_at: datetime) -> None:
         self.watcher: Final = watcher
         self.transport: Final = transport
         self.opened_at: Final = opened_at
@@ -110,8 +113,7 @@ class Connections:
             UnavailableError: there is no place left.
 
         """
-        self.check_capacity()
-        self._places += 1
+        self._take_place()
         try:
             yield
         finally:
@@ -120,8 +122,8 @@ class Connections:
     @asynccontextmanager
     async def watch(
         self, run_id: str, *, after: Cursor, transport: Transport, from_snapshot: bool = False
-    ) -> AsyncIterator[Watcher]:
-        """Follow a run from a cursor on.
+    ) -> AsyncIterator[PulledWatcher]:
+        """Follow a run from a cursor on; frames are asked for.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -130,14 +132,49 @@ class Connections:
         """
         with self.take_place():
             async with self._hub.watch(run_id, after=after, from_snapshot=from_snapshot) as watcher:
-                connection = Connection(watcher, transport=transport, opened_at=self._clock())
-                self._watching.add(connection)
-                log.info(_LINES[transport], run_id=run_id, connections=len(self._watching))
+                connection = self._add(watcher, transport)
                 try:
                     yield watcher
                 finally:
-                    self._watching.discard(connection)
-                    log.info("🔌 disconnected", run_id=run_id, connections=len(self._watching))
+                    self._remove(connection)
+
+    async def open(
+        self, run_id: str, *, after: Cursor, outlet: Outlet, transport: Transport
+    ) -> tuple[Connection, PushedWatcher]:
+        """Follow a run from a cursor on by what is written to the outlet. Whoever opens closes.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            UnavailableError: the run can't be joined now, or there is no place left.
+
+        """
+        self._take_place()
+        try:
+            watcher = await self._hub.push(run_id, after=after, outlet=outlet)
+        except BaseException:
+            self._places -= 1
+            raise
+        return self._add(watcher, transport), watcher
+
+    def close(self, connection: Connection) -> None:
+        """End what was opened."""
+        self._places -= 1
+        self._hub.release(connection.watcher)
+        self._remove(connection)
+
+    def _take_place(self) -> None:
+        self.check_capacity()
+        self._places += 1
+
+    def _add(self, watcher: PulledWatcher | PushedWatcher, transport: Transport) -> Connection:
+        connection = Connection(watcher, transport=transport, opened_at=self._clock())
+        self._watching.add(connection)
+        log.info(_LINES[transport], run_id=watcher.run_id, connections=len(self._watching))
+        return connection
+
+    def _remove(self, connection: Connection) -> None:
+        self._watching.discard(connection)
+        log.info("🔌 disconnected", run_id=connection.watcher.run_id, connections=len(self._watching))
 
     async def run_until_gone(self, sending: Coroutine[Any, Any, None], gone: Coroutine[Any, Any, None]) -> Ending:
         """Send until there is nothing more, the peer goes, or the gateway stops; whichever is first ends the others."""

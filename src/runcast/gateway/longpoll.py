@@ -19,7 +19,7 @@ from runcast.events import UNKNOWN_ATTEMPT, Cursor, LoggedEvent, read_event
 from runcast.gateway.connections import Connections, Ending, Transport, wait_gone
 from runcast.gateway.frames import cursor_of
 from runcast.gateway.problems import problem_of
-from runcast.services.watcher import Watcher
+from runcast.services.watcher import PulledWatcher
 
 MAX_WAIT_SECONDS: Final = 30
 
@@ -77,13 +77,13 @@ class LongPoll(Response):
         if ending is not Ending.GONE:
             await answer(scope, receive, send)
 
-    async def _wait(self, watcher: Watcher) -> None:
+    async def _wait(self, watcher: PulledWatcher) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._wait_seconds):
                 while not self._received and (frames := await watcher.next_frames()) is not None:
                     self._received += [read_event(frame) for frame in frames if cursor_of(frame) is not None]
 
-    def _answer(self, watcher: Watcher) -> Response:
+    def _answer(self, watcher: PulledWatcher) -> Response:
         page = EventPage.of(self._after, self._received, limit=self._limit)
         is_final = watcher.is_finished and len(page.events) == len(self._received)
         return Response(page.encode(is_final=is_final), media_type=self.media_type)

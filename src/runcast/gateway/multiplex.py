@@ -27,7 +27,7 @@ from runcast.gateway.connections import Connections, Ending, Transport
 from runcast.gateway.subscriptions import ClientFrame, Interests, read_client_frame
 from runcast.gateway.tags import RunTags
 from runcast.ports import RunLog
-from runcast.services.watcher import ByeReason
+from runcast.services.live_run import ByeReason
 
 MAX_SUBSCRIPTIONS: Final = 1_000
 MAX_MISTAKES: Final = 10

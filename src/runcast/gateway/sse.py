@@ -29,7 +29,8 @@ from runcast.events import START, Cursor
 from runcast.gateway.connections import GOODBYE_SECONDS, Connections, Ending, Transport, wait_gone
 from runcast.gateway.frames import cursor_of, is_from_snapshot
 from runcast.gateway.problems import problem_of
-from runcast.services.watcher import ByeReason, Watcher
+from runcast.services.live_run import ByeReason
+from runcast.services.watcher import PulledWatcher
 
 MEDIA_TYPE: Final = "text/event-stream"
 RETRY_MILLISECONDS: Final = 1_000
@@ -84,7 +85,7 @@ class EventStream(Response):
             refusal.headers.update(self._more_headers)
             await refusal(scope, receive, send)
 
-    async def _stream(self, watcher: Watcher, receive: Receive, send: Send) -> None:
+    async def _stream(self, watcher: PulledWatcher, receive: Receive, send: Send) -> None:
         headers = [(name.encode(), value.encode()) for name, value in (_HEADERS | self._more_headers).items()]
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         ending = await self._connections.run_until_gone(_send_frames(watcher, send), wait_gone(receive))
@@ -92,20 +93,21 @@ class EventStream(Response):
             reason = ByeReason.FINISHED if ending is Ending.SENT else ByeReason.RESTART
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE_SECONDS):
-                    await _send(send, _blocks([watcher.bye(reason)]), more=False)
+                    await _send(send, encode_blocks([watcher.bye(reason)]), more=False)
 
 
-async def _send_frames(watcher: Watcher, send: Send) -> None:
-    await _send(send, b"retry: %d\n\n" % RETRY_MILLISECONDS + _blocks([watcher.hello()]))
-    while (frames := await watcher.next_frames()) is not None:
-        await _send(send, _blocks(frames))
+async def _send_frames(watcher: PulledWatcher, send: Send) -> None:
+    await _send(send, b"retry: %d\n\n" % RETRY_MILLISECONDS + encode_blocks([watcher.hello()]))
+    while (piece := await watcher.next_piece(encode_blocks)) is not None:
+        await _send(send, piece)
 
 
 async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-def _blocks(frames: Iterable[bytes]) -> bytes:
+def encode_blocks(frames: Iterable[bytes]) -> bytes:
+    """Frames as blocks of an event stream."""
     return b"".join(map(_block, frames))
 
 

@@ -25,7 +25,7 @@ from runcast.gateway.problems import close_reason
 from runcast.gateway.tags import RunTags
 from runcast.ports import RunLog
 from runcast.services.hub import RunHub
-from runcast.services.watcher import Watcher
+from runcast.services.watcher import PulledWatcher
 
 log = structlog.get_logger()
 
@@ -94,7 +94,7 @@ class WebSocketService:
                 await _close_after(socket, ending, *CLOSE_FINISHED)
 
 
-async def _send_run(socket: WebSocket, watcher: Watcher) -> None:
+async def _send_run(socket: WebSocket, watcher: PulledWatcher) -> None:
     await socket.send_text(watcher.hello().decode())
     while (frames := await watcher.next_frames()) is not None:
         for frame in frames:

@@ -11,17 +11,21 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from runcast.core.delivery import Feed
 from runcast.errors import RunNotFoundError, UnavailableError
 from runcast.events import START, Cursor, format_ts
 from runcast.ports import RunLog, RunStore
 from runcast.records import is_run_id
+from runcast.services.broadcast import Outlet
 from runcast.services.history import History
-from runcast.services.live_run import LiveRun
+from runcast.services.live_run import LiveRun, Surroundings
 from runcast.services.lookout import Lookout
-from runcast.services.watcher import Watcher
+from runcast.services.turn import Turn
+from runcast.services.watcher import PulledWatcher, PushedWatcher
+
+W = TypeVar("W", PulledWatcher, PushedWatcher)
 
 
 class RunHub:
@@ -36,12 +40,17 @@ class RunHub:
         tail_bytes: int,
         heartbeat_seconds: float,
         poll_seconds: float,
+        coalesce_seconds: float = 0,
         is_polling: bool = False,
     ) -> None:
         self._log: Final = log
         self._store: Final = store
-        self._history: Final = History(log=log, store=store)
-        self._now: Final = lambda: format_ts(clock())
+        self._surroundings: Final = Surroundings(
+            history=History(log=log, store=store),
+            turn=Turn(window_seconds=coalesce_seconds),
+            is_degraded=lambda: self.is_degraded,
+            now=lambda: format_ts(clock()),
+        )
         self._tail_bytes: Final = tail_bytes
         self._is_polling: Final = is_polling  # by choice: then being without Redis is no degradation
         self._lookout: Final = Lookout(
@@ -49,6 +58,7 @@ class RunHub:
         )
         self._runs: dict[str, LiveRun] = {}
         self._joins: dict[str, asyncio.Task[LiveRun]] = {}  # under way, by run id
+        self._drops: set[asyncio.Task[None]] = set()  # under way
 
     @property
     def transport(self) -> str:
@@ -67,43 +77,54 @@ class RunHub:
     async def close(self) -> None:
         """Let everything go. Watchers are the gateway's to close."""
         await self._lookout.close()
+        if self._drops:
+            await asyncio.wait(self._drops)
         for live in self._runs.values():
             await live.close()
         self._runs.clear()
 
     @asynccontextmanager
-    async def watch(self, run_id: str, *, after: Cursor, from_snapshot: bool = False) -> AsyncIterator[Watcher]:
-        """Follow a run from a cursor on, or from a snapshot of what there is, if one can be made.
+    async def watch(self, run_id: str, *, after: Cursor, from_snapshot: bool = False) -> AsyncIterator[PulledWatcher]:
+        """Follow a run from a cursor on, or from a snapshot of what there is, if one can be made; frames are asked for.
 
         Raises:
             RunNotFoundError: there is no such run.
             UnavailableError: the run can't be joined now.
 
         """
-        live, watcher = await self._add_watcher(run_id, after, from_snapshot=from_snapshot)
+        watcher = await self._add(
+            run_id, lambda live, feed: PulledWatcher(live, feed, after=after, from_snapshot=from_snapshot)
+        )
         try:
             yield watcher
         finally:
-            live.watchers.discard(watcher)
-            if self._runs.get(run_id) is live:
-                await self._drop_if_unwatched(run_id)
+            self.release(watcher)
 
-    async def _add_watcher(self, run_id: str, after: Cursor, *, from_snapshot: bool) -> tuple[LiveRun, Watcher]:
+    async def push(self, run_id: str, *, after: Cursor, outlet: Outlet) -> PushedWatcher:
+        """Follow a run from a cursor on, by what is written to the outlet once the watcher is started. It is the
+        caller's to `release`.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            UnavailableError: the run can't be joined now.
+
+        """
+        return await self._add(run_id, lambda live, feed: PushedWatcher(live, feed, after=after, outlet=outlet))
+
+    def release(self, watcher: PulledWatcher | PushedWatcher) -> None:
+        """Let a watcher go, and its run if it was the last."""
+        watcher.close()
+        watcher.live.leave(watcher)
+        self._drop_soon(watcher.live)
+
+    async def _add(self, run_id: str, create: Callable[[LiveRun, Feed], W]) -> W:
         while True:
             live = self._runs.get(run_id) or await self._join(run_id)
             # While we waited the last other watcher may have left and taken the run along.
             if self._runs.get(run_id) is live and live.feed is not None:
-                watcher = Watcher(
-                    live,
-                    live.feed,
-                    after=after,
-                    from_snapshot=from_snapshot,
-                    is_degraded=lambda: self.is_degraded,
-                    history=self._history,
-                    now=self._now,
-                )
-                live.watchers.add(watcher)
-                return live, watcher
+                watcher = create(live, live.feed)
+                live.apart.add(watcher)
+                return watcher
 
     async def _join(self, run_id: str) -> LiveRun:
         """Join a run once for all who ask at the same time; one who gives up doesn't take the others along."""
@@ -115,20 +136,23 @@ class RunHub:
             return await asyncio.shield(join)
         except asyncio.CancelledError:
             # Perhaps nobody else asked; then the run must not stay joined for nobody.
-            join.add_done_callback(lambda _: asyncio.create_task(self._drop_if_unwatched(run_id)))
+            join.add_done_callback(lambda _: self._drop_soon(self._runs.get(run_id)))
             raise
 
-    async def _drop_if_unwatched(self, run_id: str) -> None:
-        live = self._runs.get(run_id)
-        if live is not None and not live.watchers:
-            del self._runs[run_id]
-            await live.close()
+    def _drop_soon(self, live: LiveRun | None) -> None:
+        """Let a run go that nobody watches."""
+        if live is None or live.is_watched or self._runs.get(live.run_id) is not live:
+            return
+        del self._runs[live.run_id]
+        drop = asyncio.create_task(live.close(), name=f"drop-{live.run_id}")
+        self._drops.add(drop)
+        drop.add_done_callback(self._drops.discard)
 
     async def _open(self, run_id: str) -> LiveRun:
         run = await self._store.get_run(run_id) if is_run_id(run_id) else None
         if run is None:
             raise RunNotFoundError(run_id)
-        live = LiveRun(run_id, history=self._history)
+        live = LiveRun(run_id, surroundings=self._surroundings)
         if not run.status.is_final:
             live.unsubscribe = await self._log.on_run_event(run_id, live.receive)
             try:

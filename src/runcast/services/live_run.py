@@ -1,17 +1,25 @@
-"""A live run: one run that is watched in this gateway, joined once and shared by all its watchers."""
+"""A live run: one run that is watched in this gateway, joined once and shared by all its watchers.
+
+What is new goes to the watchers in step by one broadcast. The others, who are behind or whose transport asks for its
+frames, look for themselves: they are woken.
+"""
 
 import asyncio
-from typing import Final, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
 from runcast.concurrency import end_tasks
-from runcast.core.delivery import Feed
+from runcast.core.delivery import Feed, Frame, Rewind
 from runcast.errors import UnavailableError
-from runcast.events import START, Cursor, LoggedEvent
+from runcast.events import START, ControlType, Cursor, EventType, LoggedEvent, encode_control
 from runcast.ports import Unsubscribe
+from runcast.services.broadcast import Broadcast, Encode, Listener
 from runcast.services.history import History, RunReader
 from runcast.services.snapshots import RunSnapshots
+from runcast.services.turn import Turn
 
 log = structlog.get_logger()
 
@@ -20,33 +28,71 @@ FIRST_RETRY_SECONDS: Final = 0.02
 MAX_RETRY_SECONDS: Final = 1.0
 
 
-class Wakeable(Protocol):
-    """What a live run needs of a watcher."""
+class ByeReason(StrEnum):
+    """Why no more frames come."""
 
-    def wake(self, *, heartbeat: bool) -> None:
-        """Look again what there is, or that there is nothing."""
+    FINISHED = "finished"  # the run has ended, and everything was given out
+    RESTART = "restart"  # the gateway stops: come back with your cursor
+    UNSUBSCRIBED = "unsubscribed"
+
+
+class Follower(Protocol):
+    """A watcher who looks for itself."""
+
+    def wake(self) -> None:
+        """Look again what there is."""
         ...
+
+    def receive_heartbeat(self, frame: bytes) -> None:
+        """Pass on a sign of life."""
+        ...
+
+
+class PushedFollower(Follower, Listener, Protocol):
+    """A watcher who looks for itself only while it is behind."""
+
+
+class Surroundings(NamedTuple):
+    """What the live runs of a gateway have in common."""
+
+    history: History
+    turn: Turn
+    is_degraded: Callable[[], bool]  # whether Redis is away just now
+    now: Callable[[], str]
 
 
 class LiveRun:
     """One run that is watched here: its feed, its place on the wire, and who watches."""
 
-    def __init__(self, run_id: str, *, history: History) -> None:
+    def __init__(self, run_id: str, *, surroundings: Surroundings) -> None:
         self.run_id: Final = run_id
-        self.watchers: Final[set[Wakeable]] = set()
+        self.broadcast: Final = Broadcast()  # those in step: all stand at `_sent`
+        self.apart: Final[set[Follower]] = set()  # those who look for themselves
         self.feed: Feed | None = None  # None until joined
         self.unsubscribe: Unsubscribe | None = None
-        self.snapshots: Final = RunSnapshots(run_id, history=history)
-        self._history_reader: Final = RunReader(history, run_id)
+        self._surroundings: Final = surroundings
+        self._history_reader: Final = RunReader(surroundings.history, run_id)
+        self._snapshots: RunSnapshots | None = None  # None until somebody asks for one
+        self._sent = START
+        self._is_due = False  # whether a broadcast comes at the end of this turn
+        self._ticks = 0  # halves of the time between two heartbeats
+        self._last_told = 0  # the tick before the last broadcast
         self._held: list[LoggedEvent] = []  # came before the feed was there
         self._held_size = 0  # bytes; what passes the limit is let go, and read from the log
         self._heard = START  # the last event that came before the feed was there
-        self._reader: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None  # fills the feed's hole
+        self._reads: dict[Cursor, asyncio.Task[Sequence[LoggedEvent]]] = {}  # under way for watchers, by cursor
+        self._encoded: tuple[Encode, Sequence[Frame], bytes] | None = None  # what was encoded last for one apart
 
     @property
     def is_over(self) -> bool:
         """Whether the run has ended and its end is here."""
         return self.feed is not None and self.feed.is_ended
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self.apart or self.broadcast)
 
     def join(self, feed: Feed) -> None:
         """Begin with a feed; what was held goes into it."""
@@ -55,16 +101,146 @@ class LiveRun:
             feed.receive_live(event)
         self._held.clear()
         feed.receive_last(self._heard)
-        self._read_if_needed()
+        self._sent = feed.head
+        self._read_if_needed(feed)
 
     def receive(self, event: LoggedEvent) -> None:
         """Take an event from the wire."""
-        if self.feed is None:
+        feed = self.feed
+        if feed is None:
             self._hold(event)
+        elif not feed.receive_live(event):
+            self._read_if_needed(feed)
+        elif not self._is_due:
+            self._is_due = True
+            self._surroundings.turn.add(self.flush)
+
+    def receive_last(self, last: Cursor) -> None:
+        """Take the word of the log how far it reaches."""
+        if self.feed is not None:
+            self.feed.receive_last(last)
+            self._read_if_needed(self.feed)
+
+    def flush(self) -> None:
+        """Broadcast what is new, and have the others look."""
+        self._is_due = False
+        feed = self.feed
+        if feed is None:
             return
-        if self.feed.receive_live(event):
-            self.wake()
-        self._read_if_needed()
+        before, self._sent = self._sent, feed.head
+        if before != self._sent:
+            self._last_told = self._ticks
+            self._encoded = None
+            self._broadcast_after(before, feed)
+        if feed.is_ended:
+            for listener in self.broadcast.listeners:
+                listener.outlet.receive_end()
+        for follower in tuple(self.apart):
+            follower.wake()
+
+    def _broadcast_after(self, before: Cursor, feed: Feed) -> None:
+        if not self.broadcast:
+            return
+        if feed.has(before):
+            self.broadcast.write([event.raw for event in feed.events_after(before.seq)])
+            return
+        # Events were taken back, or more have come at once than the tail holds: everybody has to see for itself.
+        for listener in self.broadcast.listeners:
+            listener.fall_behind(before)
+
+    def step_in(self, watcher: PushedFollower) -> None:
+        """Go on by broadcast. Only for one who has seen all that the feed has."""
+        if self._is_due:
+            self.flush()  # to the others: this one has it
+        self.apart.discard(watcher)
+        self.broadcast.add(watcher)
+
+    def step_out(self, watcher: PushedFollower) -> Cursor | None:
+        """Go on alone, from where the broadcast is. None if it isn't in step."""
+        if not self.broadcast.discard(watcher):
+            return None
+        self.apart.add(watcher)
+        return self._sent
+
+    def leave(self, watcher: Follower | PushedFollower) -> None:
+        """Watch no more."""
+        self.apart.discard(watcher)
+        self.broadcast.discard(watcher)
+
+    def tick(self) -> None:
+        """Send heartbeats where they are due. To be called twice in the time between two heartbeats."""
+        self._ticks += 1
+        is_due = self._ticks % 2 == 0
+        is_silent = self._ticks > self._last_told + 1  # nothing was broadcast in this half of the time or the one before
+        if is_silent:
+            self._last_told = self._ticks
+        if is_due or is_silent:
+            frame = self.heartbeat()
+            if is_silent:
+                self.broadcast.write([frame])
+            for follower in tuple(self.apart) if is_due else ():
+                follower.receive_heartbeat(frame)
+            self.flush()
+
+    def hello(self) -> bytes:
+        """The first frame of every connection."""
+        payload = {"status": "connected", **self._describe("runStatus")}
+        return self.encode_control(EventType.RUN_STATUS, payload)
+
+    def heartbeat(self) -> bytes:
+        """A sign of life that also says where the run stands."""
+        return self.encode_control(ControlType.HEARTBEAT, self._describe("status"))
+
+    def bye(self, reason: ByeReason) -> bytes:
+        """The last frame where the transport itself can't say why it ends."""
+        return self.encode_control(ControlType.BYE, {"reason": reason, **self._describe("status")})
+
+    def encode_control(self, control: ControlType | EventType, payload: Mapping[str, Any]) -> bytes:
+        """A control frame of this run, of now."""
+        return encode_control(control, self.run_id, payload, self._surroundings.now())
+
+    def encode(self, encode: Encode, frames: Sequence[Frame]) -> bytes:
+        """Frames for one who looks for itself, as one piece. What several of them take alike is encoded once."""
+        memo = self._encoded
+        if memo is not None and memo[0] is encode and _are_same(memo[1], frames):
+            return memo[2]
+        piece = encode(self.raws(frames))
+        self._encoded = (encode, frames, piece) if len(self.apart) > 1 else None
+        return piece
+
+    def raws(self, frames: Sequence[Frame]) -> list[bytes]:
+        """Frames as bytes."""
+        return [self._rewind(frame) if isinstance(frame, Rewind) else frame.raw for frame in frames]
+
+    async def read(self, after: Cursor) -> Sequence[LoggedEvent]:
+        """The history's next events after a cursor. Those who ask for the same at the same time read once.
+
+        Raises:
+            UnavailableError: it can't be read now.
+
+        """
+        read = self._reads.get(after)
+        if read is None:
+            read = self._reads[after] = asyncio.create_task(self._read_past(after), name=f"read-{self.run_id}")
+            read.add_done_callback(lambda done: self._end_read(after, done))
+        return await asyncio.shield(read)
+
+    async def take_snapshot(self) -> tuple[Cursor, Mapping[str, Any]] | None:
+        """Where a snapshot of now stands and what it says. None if it would be too large.
+
+        Raises:
+            UnavailableError: the history can't be read now.
+
+        """
+        if self._snapshots is None:
+            self._snapshots = RunSnapshots(self.run_id, history=self._surroundings.history)
+        return await self._snapshots.take(to=self.feed.head if self.feed else START)
+
+    async def close(self) -> None:
+        """Stop listening and reading."""
+        if self.unsubscribe is not None:
+            await self.unsubscribe()
+        await end_tasks(self._reader, *self._reads.values())
 
     def _hold(self, event: LoggedEvent) -> None:
         self._heard = max(self._heard, event.cursor)
@@ -72,41 +248,50 @@ class LiveRun:
             self._held.append(event)
             self._held_size += len(event.raw)
 
-    def receive_last(self, last: Cursor) -> None:
-        """Take the word of the log how far it reaches."""
-        if self.feed is not None:
-            self.feed.receive_last(last)
-            self._read_if_needed()
+    def _read_if_needed(self, feed: Feed) -> None:
+        if feed.needs_read and (self._reader is None or self._reader.done()):
+            self._reader = asyncio.create_task(self._fill_hole(feed), name=f"feed-{self.run_id}")
 
-    def wake(self, *, heartbeat: bool = False) -> None:
-        """Let every watcher look again."""
-        for watcher in self.watchers:
-            watcher.wake(heartbeat=heartbeat)
-
-    async def close(self) -> None:
-        """Stop listening and reading."""
-        if self.unsubscribe is not None:
-            await self.unsubscribe()
-        await end_tasks(self._reader)
-
-    def _read_if_needed(self) -> None:
-        if self.feed is not None and self.feed.needs_read and (self._reader is None or self._reader.done()):
-            self._reader = asyncio.create_task(self._read(self.feed), name=f"feed-{self.run_id}")
-
-    async def _read(self, feed: Feed) -> None:
-        """Fill the feed's hole, however often it takes."""
+    async def _fill_hole(self, feed: Feed) -> None:
+        """Read what the feed lacks, however often it takes."""
         pause = FIRST_RETRY_SECONDS
         while feed.needs_read:
             if feed.receive_read(await self._read_history(feed.head)):
-                self.wake()
+                self.flush()
                 pause = FIRST_RETRY_SECONDS
             else:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, MAX_RETRY_SECONDS)
 
-    async def _read_history(self, after: Cursor) -> tuple[LoggedEvent, ...]:
+    async def _read_history(self, after: Cursor) -> Sequence[LoggedEvent]:
         try:
-            return tuple(await self._history_reader.read(after))
+            return await self._history_reader.read(after)
         except UnavailableError as error:
             log.warning("❌ neither log nor archive can be read", run_id=self.run_id, error=str(error))
             return ()
+
+    async def _read_past(self, after: Cursor) -> Sequence[LoggedEvent]:
+        events = await self._history_reader.read(after)
+        if self.feed is not None:
+            self.feed.receive_past(after, events)
+        return events
+
+    def _end_read(self, after: Cursor, read: "asyncio.Task[Sequence[LoggedEvent]]") -> None:
+        del self._reads[after]
+        if not read.cancelled():
+            read.exception()  # whoever still waits gets it; nobody has to
+
+    def _rewind(self, rewind: Rewind) -> bytes:
+        return self.encode_control(ControlType.REWIND, {"to": str(rewind.to)})
+
+    def _describe(self, status_key: str) -> Mapping[str, Any]:
+        feed = self.feed
+        if feed is None:
+            raise RuntimeError("a run is joined before it is watched")
+        described = {"lastSeq": feed.head.seq, status_key: feed.status, "final": feed.status.is_final}
+        return described | {"degraded": True} if self._surroundings.is_degraded() else described
+
+
+def _are_same(some: Sequence[Frame], others: Sequence[Frame]) -> bool:
+    """Whether they are the very same frames: a feed's tail gives out its events, not copies."""
+    return len(some) == len(others) and some[0] is others[0] and some[-1] is others[-1]

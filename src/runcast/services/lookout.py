@@ -12,6 +12,7 @@ Heartbeats don't wait for any of this.
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from itertools import cycle, islice
 from typing import Final, Protocol
 
 import structlog
@@ -22,6 +23,10 @@ from runcast.events import Cursor
 from runcast.ports import RunLog, RunStore
 
 log = structlog.get_logger()
+
+TICK_SLICES: Final = 8
+MAX_RUNS_PER_LOOK: Final = 500
+"""Asking for more at once would hold up the event loop."""
 
 
 class WatchedRun(Protocol):
@@ -36,8 +41,8 @@ class WatchedRun(Protocol):
         """Take the word that the run's log reaches to `last`."""
         ...
 
-    def wake(self, *, heartbeat: bool) -> None:
-        """Let every watcher look again."""
+    def tick(self) -> None:
+        """Send heartbeats where they are due."""
         ...
 
 
@@ -77,10 +82,17 @@ class Lookout:
         await end_tasks(*self._tasks)
 
     async def _send_heartbeats(self) -> None:
+        # Spread over time, so that the heartbeats of many runs never hold up an event.
+        ticks = cycle(range(TICK_SLICES))
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
-            await asyncio.sleep(self._heartbeat_seconds)
-            for run in tuple(self._watched().values()):
-                run.wake(heartbeat=True)
+            due += self._heartbeat_seconds / 2 / TICK_SLICES
+            await asyncio.sleep(due - loop.time())
+            now = next(ticks)
+            for run_id, run in tuple(self._watched().items()):
+                if hash(run_id) % TICK_SLICES == now:
+                    run.tick()
 
     async def _look_out(self) -> None:
         while True:
@@ -92,9 +104,10 @@ class Lookout:
                     await self._gap.wait()
             self._gap.clear()
             runs = {run_id: run for run_id, run in self._watched().items() if not run.is_over}
-            if runs:
-                await self._look_into_log(runs)
-                await self._look_into_database(runs)
+            for start in range(0, len(runs), MAX_RUNS_PER_LOOK):
+                some = dict(islice(runs.items(), start, start + MAX_RUNS_PER_LOOK))
+                await self._look_into_log(some)
+                await self._look_into_database(some)
 
     async def _look_into_log(self, runs: Mapping[str, WatchedRun]) -> None:
         if not self._log.get_stats().connected:
