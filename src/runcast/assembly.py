@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 import uvicorn
+from uvicorn.server import ServerState
 
 from runcast.agent.runner import register_prompt_runner
 from runcast.app import PROMPT_RUNNER, Runcast
@@ -24,7 +25,9 @@ from runcast.backends.sql import migrate as migrate_database
 from runcast.concurrency import end_tasks
 from runcast.config import Settings
 from runcast.errors import ConfigurationError
-from runcast.gateway.server import create_app
+from runcast.gateway.server import create_app, create_upgrades
+from runcast.gateway.socket import GatewaySocket
+from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import JobQueue, RunLog
 from runcast.services.hub import RunHub
@@ -35,7 +38,6 @@ from runcast.services.sweeper import Sweeper
 log = structlog.get_logger()
 
 _BACKLOG: Final = 4096
-_PING_SECONDS: Final = 10.0  # a dead peer is found within twice this and the time-out
 _CLOSING_SECONDS: Final = 5
 
 
@@ -124,6 +126,7 @@ async def serve_api(settings: Settings, app: Runcast) -> None:
             tail_bytes=settings.tail_bytes,
             heartbeat_seconds=settings.heartbeat_seconds,
             poll_seconds=settings.poll_interval_ms / 1000,
+            coalesce_seconds=settings.coalesce_ms / 1000,
             is_polling=is_polling,
         )
         sockets = WebSocketService(
@@ -136,10 +139,11 @@ async def serve_api(settings: Settings, app: Runcast) -> None:
         served = create_app(
             settings, app=app, runs=parts.runs, store=parts.store, log=run_log, hub=hub, sockets=sockets
         )
+        upgrades = create_upgrades(settings, runs=parts.runs, sockets=sockets)
         hub.start()
         try:
             async with _sweeping(settings, parts):
-                await _serve(_Server(_uvicorn_config(served)), settings, sockets)
+                await _serve(_Server(_uvicorn_config(served, upgrades)), settings, sockets)
         finally:
             await hub.close()
 
@@ -161,17 +165,16 @@ async def _sweeping(settings: Settings, parts: Parts) -> AsyncIterator[None]:
         await end_tasks(task)
 
 
-def _uvicorn_config(served: object) -> uvicorn.Config:
+def _uvicorn_config(served: object, upgrades: Upgrades) -> uvicorn.Config:
+    def create_socket(*, server_state: ServerState, **_: object) -> GatewaySocket:
+        return GatewaySocket(upgrades, connections=server_state.connections)
+
     return uvicorn.Config(
         served,  # type: ignore[arg-type] # uvicorn spells ASGI's types its own way
         log_config=None,
         access_log=False,
         lifespan="off",
-        ws="websockets-sansio",
-        ws_ping_interval=_PING_SECONDS,
-        ws_ping_timeout=_PING_SECONDS,
-        ws_max_size=4096,
-        ws_per_message_deflate=False,
+        ws=create_socket,  # type: ignore[arg-type] # it is called, so a function will do
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,
@@ -204,7 +207,7 @@ async def _serve(server: uvicorn.Server, settings: Settings, sockets: WebSocketS
 def _notice_dead_peers(listener: socket.socket) -> None:
     """Have the kernel end connections whose peer is gone, idle or not; accepted ones inherit it.
 
-    A WebSocket is pinged besides; an event stream has only this.
+    Heartbeats see to it that there is always something to acknowledge.
     """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 25_000)):

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     poll_interval_ms: int = Field(
         default=2_000, ge=50, description="Time between two looks into the database, when polling or without Redis."
     )
+    coalesce_ms: float = Field(
+        default=0, ge=0, le=1_000, description="Window in which a run's events are joined; 0 is one turn of the loop."
+    )
     heartbeat_seconds: float = Field(default=5, gt=0, le=5, description="Time between two heartbeats.")
 
     # The built-in tools; without credentials a tool is a dry run

@@ -376,6 +376,14 @@ def test_what_one_watcher_has_read_the_others_need_not_read() -> None:
     assert Subscription(feed, after=Cursor(1, 3)).need is Need.TAKE
 
 
+def test_a_read_of_the_past_may_reach_into_the_tail() -> None:
+    """What the tail has is not put before it again."""
+    feed = feed_at(1, 5)
+    feed.receive_live(event(1, 6))
+    feed.receive_past(Cursor(1, 3), [event(1, 4), event(1, 5), event(1, 6)])
+    assert [kept.cursor.seq for kept in feed.tail] == [4, 5, 6]
+
+
 def test_a_read_of_the_past_that_does_not_reach_the_tail_is_not_kept() -> None:
     """The tail has no gaps, whatever a watcher has read."""
     feed = feed_at(1, 5)

@@ -99,7 +99,6 @@ class RedisPubSubService:
 
     async def on_run_event(self, run_id: str, handler: EventHandler) -> Unsubscribe:
         """See `RunLog.on_run_event`."""
-
         receive = _receiver(handler)
         if log.is_enabled_for(logging.DEBUG):  # else not a step is spent on it: every event passes here
             receive = _receiver(lambda event: _trace(run_id, event, handler))
@@ -115,7 +114,6 @@ class RedisPubSubService:
 
     async def on_status(self, handler: EventHandler) -> Unsubscribe:
         """See `RunLog.on_status`."""
-
         return await self._subscriber.subscribe(ALL_RUNS_CHANNEL, _receiver(handler))
 
     def on_gap(self, handler: Callable[[], None]) -> Callable[[], None]:

@@ -108,12 +108,14 @@ class Feed:
     def receive_past(self, after: Cursor, events: Sequence[LoggedEvent]) -> None:
         """Take the answer to some watcher's read after a cursor before the tail, as far as it leads up to the tail."""
         at = len(events)
+        while at and events[at - 1].cursor > self.base:
+            at -= 1  # what the tail has anyway
         base, size = self.base, self._size
         while at and events[at - 1].cursor == base and size + len(events[at - 1].raw) <= self._tail_bytes:
             at -= 1
             size += len(events[at].raw)
             base = _place_before(events[at].cursor, events[at - 1].cursor if at else after)
-        self.tail[:0] = events[at:]
+        self.tail[:0] = [event for event in events[at:] if event.cursor <= self.base]
         self.base, self._size = base, size
 
     def receive_last(self, last: Cursor) -> None:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import structlog
 from starlette.types import Receive
-from starlette.websockets import WebSocketDisconnect
 
 from runcast.concurrency import end_tasks
 from runcast.errors import UnavailableError
@@ -26,9 +25,6 @@ from runcast.services.hub import RunHub
 from runcast.services.watcher import PulledWatcher, PushedWatcher
 
 log = structlog.get_logger()
-
-GOODBYE_SECONDS: Final = 1.0
-"""How long a stopping gateway tries to say goodbye to a peer that doesn't read."""
 
 
 class Transport(StrEnum):
@@ -185,7 +181,7 @@ class Connections:
                 if task in done:
                     task.result()
                     return ending
-        except (WebSocketDisconnect, OSError):  # a write met a peer that has left
+        except OSError:  # a write met a peer that has left
             return Ending.GONE
         finally:
             await end_tasks(*tasks)

@@ -18,12 +18,12 @@ from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from runcast.concurrency import end_tasks
 from runcast.errors import InvalidInputError, RuncastError, SubscriptionLimitError, UnavailableError
 from runcast.events import Cursor, LoggedEvent, encode_json, format_ts
 from runcast.gateway.connections import Connections, Ending, Transport
+from runcast.gateway.messages import MessageSocket
 from runcast.gateway.subscriptions import ClientFrame, Interests, read_client_frame
 from runcast.gateway.tags import RunTags
 from runcast.ports import RunLog
@@ -52,7 +52,7 @@ class Multiplex:
 
     def __init__(
         self,
-        socket: WebSocket,
+        socket: MessageSocket,
         *,
         connections: Connections,
         log: RunLog,
@@ -129,9 +129,9 @@ class Multiplex:
 
     async def _receive(self) -> None:
         """Take the client's frames, one after the other, until it leaves or makes too many mistakes."""
-        while (message := await self._socket.receive())["type"] != "websocket.disconnect":
+        while (message := await self._socket.receive()) is not None:
             try:
-                await self._receive_frame(read_client_frame(message.get("text") or ""))
+                await self._receive_frame(read_client_frame(message))
             except InvalidInputError as error:
                 self._mistakes += 1
                 if self._mistakes >= MAX_MISTAKES:
@@ -177,7 +177,7 @@ class Multiplex:
 
     async def _follow(self, run_id: str, after: Cursor) -> None:
         # A peer that has left is noticed by `_receive`, which ends everything.
-        with contextlib.suppress(WebSocketDisconnect, OSError, RuntimeError):
+        with contextlib.suppress(OSError):
             try:
                 async with self._connections.watch(run_id, after=after, transport=Transport.MULTIPLEX) as watcher:
                     await self._send([watcher.hello()])
@@ -197,5 +197,4 @@ class Multiplex:
 
     async def _send(self, frames: Sequence[bytes]) -> None:
         async with self._turn:
-            for frame in frames:
-                await self._socket.send_text(frame.decode())
+            await self._socket.send(frames)

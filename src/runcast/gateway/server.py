@@ -16,6 +16,7 @@ from runcast.gateway.console import ConsolePages, console_routes
 from runcast.gateway.edge import Edge
 from runcast.gateway.problems import add_problem_handlers
 from runcast.gateway.tags import RunTags
+from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import RunLog, RunStore
 from runcast.services.history import History
@@ -46,14 +47,22 @@ def create_app(
         return description
 
     api.router.routes.extend(console_routes())
-    policy = AccessPolicy(
+    # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
+    served = GZipMiddleware(ConsolePages(api), minimum_size=1024)
+    return Edge(served, policy=_policy_of(settings), max_body_bytes=settings.max_body_bytes)
+
+
+def create_upgrades(settings: Settings, *, runs: RunService, sockets: WebSocketService) -> Upgrades:
+    """What serves the WebSockets of a server of our own: the app's routes for them are for other servers."""
+    return Upgrades(policy=_policy_of(settings), sockets=sockets, tags=RunTags(runs.get))
+
+
+def _policy_of(settings: Settings) -> AccessPolicy:
+    return AccessPolicy(
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         allowed_hosts=(*settings.allowed_hosts, settings.host),
         allowed_origins=settings.allowed_origins,
     )
-    # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
-    served = GZipMiddleware(ConsolePages(api), minimum_size=1024)
-    return Edge(served, policy=policy, max_body_bytes=settings.max_body_bytes)
 
 
 def _add_sockets(api: FastAPI, sockets: WebSocketService, tags: RunTags) -> None:

@@ -26,9 +26,10 @@ from starlette.types import Receive, Scope, Send
 
 from runcast.errors import RuncastError
 from runcast.events import START, Cursor
-from runcast.gateway.connections import GOODBYE_SECONDS, Connections, Ending, Transport, wait_gone
+from runcast.gateway.connections import Connections, Ending, Transport, wait_gone
 from runcast.gateway.frames import cursor_of, is_from_snapshot
 from runcast.gateway.problems import problem_of
+from runcast.gateway.socket import GOODBYE_SECONDS
 from runcast.services.live_run import ByeReason
 from runcast.services.watcher import PulledWatcher
 

@@ -1,7 +1,8 @@
 """WebSocketService: runs over WebSocket. `/ws/runs/{runId}?after=CURSOR` follows one run, `/ws/runs` as many as asked.
 
-One event is one text message. A socket that doesn't drain holds back only its own watcher: frames are asked for when
-the ones before have been taken by the transport.
+One event is one text message. On the gateway's own sockets a run's watcher writes by itself (`open_run`), on the
+WebSockets of whichever server an application is mounted in its frames are asked for when the ones before have been
+taken (`serve_run`). Either way a socket that doesn't drain holds back only its own watcher.
 
 Never: decides which frames a watcher gets (the core does).
 """
@@ -10,18 +11,21 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 import structlog
+from starlette.datastructures import QueryParams
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from runcast.core.access import SUBPROTOCOL
 from runcast.errors import RuncastError, UnavailableError
-from runcast.events import START
-from runcast.gateway.connections import GOODBYE_SECONDS, Connections, Ending, Transport
+from runcast.events import START, Cursor
+from runcast.gateway.connections import Connections, Ending, Transport
 from runcast.gateway.frames import is_from_snapshot, read_start
-from runcast.gateway.multiplex import Multiplex
+from runcast.gateway.messages import AsgiSocket, MessageSocket
+from runcast.gateway.multiplex import Close, Multiplex
 from runcast.gateway.problems import close_reason
+from runcast.gateway.socket import CLOSE_FINISHED, CLOSE_RESTART, GOODBYE_SECONDS, GatewaySocket
 from runcast.gateway.tags import RunTags
 from runcast.ports import RunLog
 from runcast.services.hub import RunHub
@@ -29,8 +33,6 @@ from runcast.services.watcher import PulledWatcher
 
 log = structlog.get_logger()
 
-CLOSE_FINISHED: Final = (1000, "run finished")
-CLOSE_RESTART: Final = (1012, "the server is restarting; come back with your cursor")
 _TRUE: Final = frozenset({"1", "true"})
 
 
@@ -55,26 +57,50 @@ class WebSocketService:
         """Ask every watcher, of whichever transport, to come back later; each keeps its cursor."""
         self.connections.stop()
 
-    async def serve_run(self, socket: WebSocket, run_id: str) -> None:
-        """Follow one run."""
-        await _accept(socket)
-        query = socket.query_params
+    async def open_run(self, socket: GatewaySocket, run_id: str, query: QueryParams) -> None:
+        """Have a run followed on an accepted socket, until either ends. Returns once it goes by itself."""
         try:
-            start = read_start(query.get("after"), query.get("starting_after"))
-            from_snapshot = is_from_snapshot(query.get("snapshot") in _TRUE, start)
-            async with self.connections.watch(
-                run_id, after=start or START, transport=Transport.WEBSOCKET, from_snapshot=from_snapshot
-            ) as watcher:
-                ending = await self.connections.run_until_gone(_send_run(socket, watcher), _wait_gone(socket))
+            beginning = _Beginning.read(query)
+            connection, watcher = await self.connections.open(
+                run_id, after=beginning.after, outlet=socket, transport=Transport.WEBSOCKET
+            )
         except RuncastError as error:
-            log.info("❌ WebSocket refused", run_id=run_id[:64], code=error.code)
-            await _close(socket, error.close_code, close_reason(error))
+            socket.close(*_refusal(run_id, error))
+            return
+        socket.push(watcher, on_gone=lambda: self.connections.close(connection))
+        await watcher.start(from_snapshot=beginning.is_from_snapshot)
+
+    async def open_runs(self, socket: GatewaySocket, tags: RunTags) -> None:
+        """Serve many runs on an accepted socket that listens."""
+        close = await self._multiplex(socket, tags)
+        if close is not None:
+            socket.close(*close)
+
+    async def serve_run(self, socket: WebSocket, run_id: str) -> None:
+        """Follow a run on another server's WebSocket."""
+        await _accept(socket)
+        try:
+            beginning = _Beginning.read(socket.query_params)
+            async with self.connections.watch(
+                run_id,
+                after=beginning.after,
+                transport=Transport.WEBSOCKET,
+                from_snapshot=beginning.is_from_snapshot,
+            ) as watcher:
+                sending = _send_run(AsgiSocket(socket), watcher)
+                ending = await self.connections.run_until_gone(sending, _wait_gone(socket))
+        except RuncastError as error:
+            await _close(socket, _refusal(run_id, error))
         else:
-            await _close_after(socket, ending, *CLOSE_FINISHED)
+            await _close(socket, _close_after(ending))
 
     async def serve_runs(self, socket: WebSocket, tags: RunTags) -> None:
-        """Send the statuses of all runs, or whatever the client subscribes to."""
+        """Serve many runs on another server's WebSocket."""
         await _accept(socket)
+        await _close(socket, await self._multiplex(AsgiSocket(socket), tags))
+
+    async def _multiplex(self, socket: MessageSocket, tags: RunTags) -> Close | None:
+        """Serve many runs. How the socket is to be closed then; None if its peer is gone."""
         multiplex = Multiplex(
             socket,
             connections=self.connections,
@@ -86,19 +112,35 @@ class WebSocketService:
         try:
             ending, close = await multiplex.serve()
         except UnavailableError as error:
-            await _close(socket, error.close_code, close_reason(error))
-        else:
-            if close is not None:
-                await _close(socket, *close)
-            else:
-                await _close_after(socket, ending, *CLOSE_FINISHED)
+            return error.close_code, close_reason(error)
+        return close or _close_after(ending)
 
 
-async def _send_run(socket: WebSocket, watcher: PulledWatcher) -> None:
-    await socket.send_text(watcher.hello().decode())
+class _Beginning(NamedTuple):
+    """Where a watcher wants to begin."""
+
+    after: Cursor
+    is_from_snapshot: bool
+
+    @classmethod
+    def read(cls, query: QueryParams) -> Self:
+        start = read_start(query.get("after"), query.get("starting_after"))
+        return cls(start or START, is_from_snapshot(query.get("snapshot") in _TRUE, start))
+
+
+def _refusal(run_id: str, error: RuncastError) -> Close:
+    log.info("❌ WebSocket refused", run_id=run_id[:64], code=error.code)
+    return error.close_code, close_reason(error)
+
+
+def _close_after(ending: Ending) -> Close | None:
+    return {Ending.SENT: CLOSE_FINISHED, Ending.STOPPING: CLOSE_RESTART}.get(ending)
+
+
+async def _send_run(socket: MessageSocket, watcher: PulledWatcher) -> None:
+    await socket.send([watcher.hello()])
     while (frames := await watcher.next_frames()) is not None:
-        for frame in frames:
-            await socket.send_text(frame.decode())
+        await socket.send(frames)
 
 
 async def _accept(socket: WebSocket) -> None:
@@ -111,16 +153,10 @@ async def _wait_gone(socket: WebSocket) -> None:
         pass
 
 
-async def _close_after(socket: WebSocket, ending: Ending, code: int, reason: str) -> None:
-    if ending is Ending.STOPPING:
-        code, reason = CLOSE_RESTART
-    if ending is not Ending.GONE:
-        await _close(socket, code, reason)
-
-
-async def _close(socket: WebSocket, code: int, reason: str) -> None:
+async def _close(socket: WebSocket, close: Close | None) -> None:
     # RuntimeError is Starlette's word for a socket that the peer has closed first. A peer that doesn't read is not
     # waited for.
     with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
         async with asyncio.timeout(GOODBYE_SECONDS):
-            await socket.close(code, reason)
+            if close is not None:
+                await socket.close(*close)

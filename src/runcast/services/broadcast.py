@@ -66,7 +66,7 @@ class _Group:
             self.writes = [listener.outlet.write for listener in self.listeners.values()]
         # Fast path: a delivery is this loop's body and the transport's write; see `python -m bench --only fanout`.
         for write in self.writes:
-            try:
+            try:  # noqa: SIM105 - `suppress` costs as much as the write's own Python
                 write(piece)
             except (OSError, RuntimeError):  # the peer is gone; its transport is about to say so
                 pass

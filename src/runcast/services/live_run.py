@@ -155,10 +155,9 @@ class LiveRun:
         self.apart.discard(watcher)
         self.broadcast.add(watcher)
 
-    def step_out(self, watcher: PushedFollower) -> Cursor | None:
-        """Go on alone, from where the broadcast is. None if it isn't in step."""
-        if not self.broadcast.discard(watcher):
-            return None
+    def step_out(self, watcher: PushedFollower) -> Cursor:
+        """Go on alone, from where the broadcast is."""
+        self.broadcast.discard(watcher)
         self.apart.add(watcher)
         return self._sent
 
@@ -171,7 +170,9 @@ class LiveRun:
         """Send heartbeats where they are due. To be called twice in the time between two heartbeats."""
         self._ticks += 1
         is_due = self._ticks % 2 == 0
-        is_silent = self._ticks > self._last_told + 1  # nothing was broadcast in this half of the time or the one before
+        is_silent = (
+            self._ticks > self._last_told + 1
+        )  # nothing was broadcast in this half of the time or the one before
         if is_silent:
             self._last_told = self._ticks
         if is_due or is_silent:

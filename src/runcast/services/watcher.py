@@ -161,12 +161,13 @@ class PushedWatcher(Watcher):
     In step it is a listener of the run's broadcast. Else it is apart: new, full, reading, or ahead of the run.
     """
 
-    __slots__ = ("_is_live", "_reading", "outlet")
+    __slots__ = ("_is_in_step", "_is_live", "_reading", "outlet")
 
     def __init__(self, live: LiveRun, feed: Feed, *, after: Cursor, outlet: Outlet) -> None:
         super().__init__(live, feed, after=after)
         self.outlet: Final = outlet
         self._is_live = False  # between `start` and `close`
+        self._is_in_step = False  # then the subscription stands still: it stands where the broadcast does
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self, *, from_snapshot: bool) -> None:
@@ -185,7 +186,7 @@ class PushedWatcher(Watcher):
 
     def wake(self) -> None:
         """Write what there is, as far as the outlet takes it; then be in step, read, or wait to be woken."""
-        while self._is_live and not self.outlet.is_full:
+        while self._is_live and not self._is_in_step and not self.outlet.is_full:
             need = self._subscription.need
             if need is Need.TAKE:
                 frames = self._subscription.take(max_bytes=MAX_BYTES_PER_TAKE)
@@ -196,6 +197,7 @@ class PushedWatcher(Watcher):
             elif need is Need.END:
                 self.outlet.receive_end()
             elif self._subscription.is_level:
+                self._is_in_step = True
                 self._live.step_in(self)
             return
 
@@ -206,15 +208,18 @@ class PushedWatcher(Watcher):
 
     def receive_full(self) -> None:
         """The outlet is full: stop until it is woken."""
-        at = self._live.step_out(self)
-        if at is not None:
-            self._subscription.stand_at(at)
+        if self._is_in_step:
+            self._stand_alone(self._live.step_out(self))
 
     def fall_behind(self, at: Cursor) -> None:
         """Go on alone from there."""
         self._live.step_out(self)
-        self._subscription.stand_at(at)
+        self._stand_alone(at)
         self.wake()
+
+    def _stand_alone(self, at: Cursor) -> None:
+        self._is_in_step = False
+        self._subscription.stand_at(at)
 
     def _write(self, frame: bytes) -> None:
         self.outlet.write(self.outlet.encode([frame]))

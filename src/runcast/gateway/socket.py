@@ -1,0 +1,341 @@
+"""A WebSocket of our own, on the server's transport: what comes in goes through websockets' parser, what goes out is
+framed once and shared.
+
+uvicorn hands every upgrade over to it. The request is parsed and answered by websockets' sans-I/O protocol once a
+handler has said that the peer may come in; then all of that is let go, and an idle connection is a transport, this
+object and its watcher. A parser is made again when the peer says something.
+
+Invariants: nothing is written after a close frame. A peer that doesn't read is not read from either, so it can't make
+us answer pings into memory. There is a task only while a connection opens, a timer only while it closes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from enum import IntEnum
+from http import HTTPStatus
+from struct import Struct
+from typing import Any, Final, Protocol, cast
+
+import structlog
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import SERVER, State
+from websockets.protocol import Protocol as Parser
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from runcast.core.access import SUBPROTOCOL
+from runcast.services.broadcast import Encode
+
+log = structlog.get_logger()
+
+CLOSE_FINISHED: Final = (1000, "run finished")
+CLOSE_FAULT: Final = (1011, "something went wrong inside; come back with your cursor")
+CLOSE_RESTART: Final = (1012, "the server is restarting; come back with your cursor")
+
+MAX_MESSAGE_BYTES: Final = 4_096
+MAX_WAITING_MESSAGES: Final = 32
+"""Messages that nobody has taken yet: while there are as many the peer is not read from."""
+
+CLOSE_SECONDS: Final = 10.0
+"""How long the peer may take to answer a close frame."""
+
+LINGER_SECONDS: Final = 60.0
+"""How long what was written may then take to leave."""
+
+GOODBYE_SECONDS: Final = 1.0
+"""How long a stopping gateway tries to say goodbye to a peer that doesn't read."""
+
+_DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_WHOLE_TEXT: Final = 0x81  # a text message in one frame
+_HEADER: Final = Struct("!BB").pack
+_HEADER_16: Final = Struct("!BBH").pack
+_HEADER_64: Final = Struct("!BBQ").pack
+_MAX_SHORT: Final = 125
+_MAX_16_BITS: Final = 65_535
+_logger: Final = logging.getLogger("runcast.gateway.socket")  # for websockets' parsers, which want one
+_logger.setLevel(logging.WARNING)
+
+
+def encode_messages(frames: Sequence[bytes]) -> bytes:
+    """Frames as text messages, each in one WebSocket frame, not masked: what a server sends."""
+    pieces: list[bytes] = []
+    for frame in frames:
+        length = len(frame)
+        if length <= _MAX_SHORT:
+            header = _HEADER(_WHOLE_TEXT, length)
+        elif length <= _MAX_16_BITS:
+            header = _HEADER_16(_WHOLE_TEXT, 126, length)
+        else:
+            header = _HEADER_64(_WHOLE_TEXT, 127, length)
+        pieces += (header, frame)
+    return b"".join(pieces)
+
+
+class Pushed(Protocol):
+    """Who writes to a socket by itself."""
+
+    def wake(self) -> None:
+        """The socket takes more."""
+        ...
+
+    def receive_full(self) -> None:
+        """The socket takes no more just now."""
+        ...
+
+
+Handler = Callable[["GatewaySocket", Request], Coroutine[Any, Any, None]]
+"""Called with a connection's request, in a task: accepts or rejects it, then serves it or has it served."""
+
+
+class Stage(IntEnum):
+    """Where a connection is in its life. It never goes back."""
+
+    NEW = 0  # the request hasn't come
+    OPENING = 1  # it isn't answered
+    OPEN = 2
+    CLOSING = 3  # nothing more is written
+    LOST = 4
+
+
+class GatewaySocket(asyncio.Protocol):
+    """One connection."""
+
+    __slots__ = (
+        "_connections",
+        "_drained",
+        "_fragments",
+        "_handler",
+        "_messages",
+        "_on_gone",
+        "_parser",
+        "_pushed",
+        "_stage",
+        "_task",
+        "_timer",
+        "_transport",
+        "is_full",
+        "write",
+    )
+
+    def __init__(self, handler: Handler, *, connections: set[Any]) -> None:
+        self.is_full = False  # whether the transport has more than enough to send
+        self.write: Callable[[bytes], None]  # the transport's own: nothing stands between a broadcast and it
+        self._transport: asyncio.Transport
+        self._connections: Final = connections  # the server's: it waits for them when it stops
+        self._handler: Final = handler
+        self._stage = Stage.NEW
+        self._task: asyncio.Task[None] | None = None  # the handler's
+        self._parser: Parser | None = None  # None while the peer has said nothing since the handshake
+        self._fragments: list[Frame] | None = None  # of a message that is coming
+        self._messages: asyncio.Queue[str | None] | None = None  # not taken yet, if anybody listens; None: it has left
+        self._pushed: Pushed | None = None
+        self._on_gone: Callable[[], None] | None = None
+        self._drained: asyncio.Event | None = None  # None until somebody waits for it
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def encode(self) -> Encode:
+        """How frames look here."""
+        return encode_messages
+
+    def accept(self, request: Request) -> Response | None:
+        """Answer the handshake: the connection stands. Or why it can't: the caller is to reject it."""
+        parser = cast("ServerProtocol", self._parser)
+        response = parser.accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            return response
+        parser.send_response(response)
+        self._stage = Stage.OPEN
+        self._send_parsed(parser)
+        self._parser = None
+        return None
+
+    def reject(self, response: Response) -> None:
+        """Answer the handshake with a refusal, and end."""
+        parser = cast("ServerProtocol", self._parser)
+        parser.send_response(response)
+        self._send_parsed(parser)
+
+    def push(self, pushed: Pushed, *, on_gone: Callable[[], None]) -> None:
+        """Have somebody write. `on_gone` is called once, when nothing more can be written."""
+        self._pushed = pushed
+        self._on_gone = on_gone
+
+    def listen(self) -> None:
+        """Keep the peer's messages for `receive`; without this they are let go."""
+        self._messages = asyncio.Queue()
+
+    async def receive(self) -> str | None:
+        """The peer's next message; None once it has left. Only after `listen`."""
+        messages = cast("asyncio.Queue[str | None]", self._messages)
+        message = await messages.get()
+        self._regulate_reading()
+        return message
+
+    async def send(self, frames: Sequence[bytes]) -> None:
+        """Write frames as soon as the transport takes more.
+
+        Raises:
+            ConnectionResetError: the connection is over.
+
+        """
+        while self.is_full and self._stage is Stage.OPEN:
+            if self._drained is None:
+                self._drained = asyncio.Event()
+            self._drained.clear()
+            await self._drained.wait()
+        if self._stage is not Stage.OPEN:
+            raise ConnectionResetError("the connection is over")
+        self.write(encode_messages(frames))
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame behind what was written; the connection ends once the peer has answered it."""
+        if self._stage is not Stage.OPEN:
+            return
+        parser = self._parser = self._parser or _new_parser()
+        parser.send_close(code, reason)
+        self._send_parsed(parser)
+        self._advance(Stage.CLOSING)
+        self._wait_at_most(CLOSE_SECONDS, self._hang_up)
+
+    def receive_end(self) -> None:
+        """The run has ended, and everything was written."""
+        self.close(*CLOSE_FINISHED)
+
+    def shutdown(self) -> None:
+        """The server stops: the peer is to come back later, and isn't waited for long."""
+        self.close(*CLOSE_RESTART)
+        if self._stage < Stage.OPEN:
+            self._transport.close()
+        self._wait_at_most(GOODBYE_SECONDS, self._transport.abort)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
+        self._connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = _new_parser() if self._stage >= Stage.OPEN else _new_handshake()
+        parser.receive_data(data)
+        for event in parser.events_received():
+            if isinstance(event, Frame):
+                self._receive_frame(event, parser)
+            elif isinstance(event, Request):
+                self._stage = Stage.OPENING
+                self._task = asyncio.create_task(self._handler(self, event), name="websocket")
+                self._task.add_done_callback(self._end_task)
+        self._send_parsed(parser)
+        self._regulate_reading()
+
+    def eof_received(self) -> None:
+        """See `asyncio.Protocol`. The transport closes by itself."""
+        self._advance(Stage.CLOSING)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why doesn't matter
+        """See `asyncio.Protocol`."""
+        self._connections.discard(self)
+        self._advance(Stage.LOST)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.is_full = True
+        if self._pushed is not None:
+            self._pushed.receive_full()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self.is_full = False
+        if self._drained is not None:
+            self._drained.set()
+        self._regulate_reading()
+        if self._pushed is not None:
+            self._pushed.wake()
+
+    def _advance(self, stage: Stage) -> None:
+        """Nothing more can be written: whoever serves the connection is told, once."""
+        was, self._stage = self._stage, max(self._stage, stage)
+        if was >= Stage.CLOSING:
+            return
+        self._pushed = None
+        if self._on_gone is not None:
+            self._on_gone()
+        if self._messages is not None:
+            self._messages.put_nowait(None)
+        if self._drained is not None:
+            self._drained.set()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    def _receive_frame(self, frame: Frame, parser: Parser) -> None:
+        if frame.opcode not in _DATA:
+            return  # pings and closes are answered by the parser
+        self._fragments = [*(self._fragments or ()), frame]
+        if not frame.fin:
+            return
+        first, data = self._fragments[0], b"".join(fragment.data for fragment in self._fragments)
+        self._fragments = None
+        try:
+            message = data.decode() if first.opcode is Opcode.TEXT else ""
+        except UnicodeDecodeError:
+            parser.fail(CloseCode.INVALID_DATA, "a text message is UTF-8")
+        else:
+            if self._messages is not None:
+                self._messages.put_nowait(message)
+
+    def _send_parsed(self, parser: Parser) -> None:
+        for data in parser.data_to_send():
+            if data:
+                self._transport.write(data)
+            else:  # the end of what is to be said
+                self._advance(Stage.CLOSING)
+                self._transport.close()
+                self._wait_at_most(LINGER_SECONDS, self._transport.abort)
+
+    def _regulate_reading(self) -> None:
+        if self._transport.is_closing():
+            return
+        has_enough = self._messages is not None and self._messages.qsize() >= MAX_WAITING_MESSAGES
+        if self.is_full or has_enough:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def _hang_up(self) -> None:
+        # Not cut: a slow peer may still be reading what was written before the close frame.
+        self._transport.close()
+        self._wait_at_most(LINGER_SECONDS, self._transport.abort)
+
+    def _wait_at_most(self, seconds: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._stage is not Stage.LOST:
+            self._timer = asyncio.get_running_loop().call_later(seconds, then)
+
+    def _end_task(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            log.error("❌ a WebSocket's handler failed", exc_info=error)
+            self.close(*CLOSE_FAULT)
+            self._hang_up()
+
+
+def _new_handshake() -> ServerProtocol:
+    return ServerProtocol(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_logger)
+
+
+def _new_parser() -> Parser:
+    return Parser(SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=_logger)
+
+
+def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
