@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from runcast.core.delivery import Feed
 from runcast.errors import UnavailableError
 from runcast.events import START, Cursor, LoggedEvent, RunEvent, RunStatus, decode_event, log_event
-from runcast.services.broadcast import Encode
 from runcast.services.live_run import LiveRun, Surroundings
 from runcast.services.turn import Turn
 from runcast.services.watcher import PulledWatcher, PushedWatcher
@@ -61,14 +60,31 @@ class ModelLog:
         return [kept for kept in self.events if kept.cursor > after][:limit]
 
 
-def encode_lines(frames: Sequence[bytes]) -> bytes:
-    return b"".join(frame + b"\n" for frame in frames)
+class ModelWire:
+    """A frame a line."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def encode(self, frames: Sequence[bytes]) -> bytes:
+        self.pieces.append(b"".join(frame + b"\n" for frame in frames))
+        return self.pieces[-1]
+
+    def gather(self, outlets: Sequence["ModelOutlet"]) -> Sequence["ModelOutlet"]:
+        return outlets
+
+    def write_all(self, outlets: Sequence["ModelOutlet"], piece: bytes) -> None:
+        for outlet in outlets:
+            outlet.write(piece)
+
+
+WIRE = ModelWire()
 
 
 class ModelOutlet:
     """Takes everything, and is full from a certain amount on until it is drained."""
 
-    encode: Encode = staticmethod(encode_lines)
+    wire = WIRE
 
     def __init__(self) -> None:
         self.written = b""
@@ -76,9 +92,8 @@ class ModelOutlet:
         self.is_full = False
         self.has_ended = False
         self.watcher: PushedWatcher | None = None
-        self.write: Callable[[bytes], None] = self._write
 
-    def _write(self, piece: bytes) -> None:
+    def write(self, piece: bytes) -> None:
         assert not self.has_ended, "nothing is written after the end"
         self.written += piece
         self.waiting += len(piece)
@@ -195,11 +210,12 @@ async def play_step(scene: Scene, name: str, number: int) -> None:
         "hear": lambda: scene.live.receive_last(scene.log.last),
         "tick": scene.live.tick,
         "away": lambda: setattr(scene.log, "is_away", bool(number)),
-        "drain": lambda: [outlet.drain() for outlet, _, _ in scene.watchers[number : number + 1]],
-        "wake": lambda: [watcher.wake() for _, watcher, _ in scene.watchers[number : number + 1]],
     }
     if name in actions:
         actions[name]()
+    elif name in {"drain", "wake"}:
+        for outlet, watcher, _ in scene.watchers[number : number + 1]:
+            outlet.drain() if name == "drain" else watcher.wake()
     elif name == "come":
         await scene.add(scene.log.events[number].cursor if number < len(scene.log.events) else START)
     else:
@@ -226,21 +242,18 @@ def test_each_watcher_is_given_the_log_once_and_in_order(steps: list[tuple[str, 
     asyncio.run(check())
 
 
-async def test_what_comes_in_one_turn_is_written_at_once() -> None:
+async def test_what_comes_in_one_turn_is_encoded_and_written_once() -> None:
     """Events of one turn of the event loop are one piece, the same for all who are in step."""
     scene = Scene()
     outlets = [await scene.add(scene.log.last) for _ in range(3)]
-    pieces: list[bytes] = []
-    for outlet in outlets:
-        outlet.write = pieces.append
-    scene.live.broadcast.discard(outlets[0].watcher)  # the writes are looked up anew
-    scene.live.broadcast.add(outlets[0].watcher)  # type: ignore[arg-type]
+    before = [outlet.written for outlet in outlets]
+    WIRE.pieces.clear()
     scene.publish(5)
-    assert pieces == []
+    assert WIRE.pieces == []
     await asyncio.sleep(0)
-    assert len(pieces) == 3
-    assert len({id(piece) for piece in pieces}) == 1
-    assert pieces[0].count(b"\n") == 5
+    (piece,) = WIRE.pieces
+    assert piece.count(b"\n") == 5
+    assert [outlet.written for outlet in outlets] == [written + piece for written in before]
 
 
 async def test_a_watcher_in_step_has_neither_a_task_nor_a_read() -> None:
@@ -334,19 +347,3 @@ async def test_a_window_joins_more_but_never_delays_the_first() -> None:
     async with asyncio.timeout(5):
         while len(outlet.seen(Cursor(0, 1))) < 4:
             await asyncio.sleep(0.01)
-
-
-async def test_a_peer_that_is_gone_does_not_hold_up_the_others() -> None:
-    """Its transport raises; everybody else is written to."""
-    scene = Scene()
-    gone, other = await scene.add(scene.log.last), await scene.add(scene.log.last)
-
-    def fail(_: bytes) -> None:
-        raise RuntimeError("the handler is closed")
-
-    gone.write = fail
-    scene.live.broadcast.discard(gone.watcher)
-    scene.live.broadcast.add(gone.watcher)  # type: ignore[arg-type]
-    scene.publish()
-    await asyncio.sleep(0)
-    assert len(other.seen(Cursor(0, 1))) == 1

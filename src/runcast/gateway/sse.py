@@ -18,7 +18,7 @@ the transport.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from starlette.responses import Response
@@ -99,12 +99,31 @@ class EventStream(Response):
 
 async def _send_frames(watcher: PulledWatcher, send: Send) -> None:
     await _send(send, b"retry: %d\n\n" % RETRY_MILLISECONDS + encode_blocks([watcher.hello()]))
-    while (piece := await watcher.next_piece(encode_blocks)) is not None:
+    while (piece := await watcher.next_piece(_WIRE)) is not None:
         await _send(send, piece)
 
 
 async def _send(send: Send, body: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class _EventStreamWire:
+    """Event streams as a kind of transport. Their watchers are pulled: nobody writes to them by broadcast."""
+
+    def encode(self, frames: Sequence[bytes]) -> bytes:
+        """See `Wire.encode`."""
+        return encode_blocks(frames)
+
+    def gather(self, outlets: Sequence[object]) -> object:
+        """See `Wire.gather`."""
+        raise NotImplementedError
+
+    def write_all(self, gathered: object, piece: bytes) -> None:
+        """See `Wire.write_all`."""
+        raise NotImplementedError
+
+
+_WIRE: Final = _EventStreamWire()
 
 
 def encode_blocks(frames: Iterable[bytes]) -> bytes:

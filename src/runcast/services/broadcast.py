@@ -6,31 +6,45 @@ turn of the event loop. Whoever can't keep up leaves, standing where everybody h
 Never: waits, or lets one who fails hold up the others.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 from runcast.events import Cursor
 
-Encode = Callable[[Sequence[bytes]], bytes]
-"""Frames as one piece of what a transport sends. One function per kind of transport: who has the same shares pieces."""
+
+class Wire(Protocol):
+    """A kind of transport: how frames look on it, and how many outlets are written to at once. There is one object of
+    each kind: outlets that name the same share what is encoded.
+    """
+
+    def encode(self, frames: Sequence[bytes]) -> bytes:
+        """Frames as one piece of what is sent."""
+        ...
+
+    def gather(self, outlets: Sequence[Any]) -> Any:
+        """What `write_all` needs of several outlets of this kind: it is kept for as long as they are the same."""
+        ...
+
+    def write_all(self, gathered: Any, piece: bytes) -> None:
+        """Write a piece to each, while none is full. One that fails doesn't hold up the others."""
+        ...
 
 
 class Outlet(Protocol):
     """Where a watcher's frames leave: a transport that takes all it is given, and says when that is too much."""
 
     @property
-    def encode(self) -> Encode:
-        """How frames look on this transport."""
-        ...
-
-    @property
-    def write(self) -> Callable[[bytes], None]:
-        """Takes an encoded piece. Doesn't wait; what can't be sent any more is let go."""
+    def wire(self) -> Wire:
+        """Its kind."""
         ...
 
     @property
     def is_full(self) -> bool:
         """Whether the peer is slower just now than what it is sent."""
+        ...
+
+    def write(self, piece: bytes) -> None:
+        """Take an encoded piece. Doesn't wait; what can't be sent any more is let go."""
         ...
 
     def receive_end(self) -> None:
@@ -52,24 +66,19 @@ class Listener(Protocol):
 
 
 class _Group:
-    """Those who share an encoding."""
+    """Those on the same kind of transport."""
 
-    __slots__ = ("encode", "listeners", "writes")
+    __slots__ = ("gathered", "listeners", "wire")
 
-    def __init__(self, encode: Encode) -> None:
-        self.encode: Final = encode
+    def __init__(self, wire: Wire) -> None:
+        self.wire: Final = wire
         self.listeners: Final[dict[object, Listener]] = {}  # by themselves, in the order they came
-        self.writes: list[Callable[[bytes], None]] | None = None  # of all listeners; None when they have changed
+        self.gathered: Any = None  # of all listeners, by the wire; None when they have changed
 
-    def write(self, piece: bytes) -> None:
-        if self.writes is None:
-            self.writes = [listener.outlet.write for listener in self.listeners.values()]
-        # Fast path: a delivery is this loop's body and the transport's write; see `python -m bench --only fanout`.
-        for write in self.writes:
-            try:  # noqa: SIM105 - `suppress` costs as much as the write's own Python
-                write(piece)
-            except (OSError, RuntimeError):  # the peer is gone; its transport is about to say so
-                pass
+    def write(self, frames: Sequence[bytes]) -> None:
+        if self.gathered is None:
+            self.gathered = self.wire.gather([listener.outlet for listener in self.listeners.values()])
+        self.wire.write_all(self.gathered, self.wire.encode(frames))
 
 
 class Broadcast:
@@ -78,7 +87,7 @@ class Broadcast:
     __slots__ = ("_groups",)
 
     def __init__(self) -> None:
-        self._groups: Final[dict[Encode, _Group]] = {}
+        self._groups: Final[dict[Wire, _Group]] = {}
 
     def __len__(self) -> int:
         return sum(len(group.listeners) for group in self._groups.values())
@@ -90,22 +99,24 @@ class Broadcast:
 
     def add(self, listener: Listener) -> None:
         """Write to it from now on."""
-        encode = listener.outlet.encode
-        group = self._groups.setdefault(encode, _Group(encode))
+        wire = listener.outlet.wire
+        group = self._groups.get(wire)
+        if group is None:
+            group = self._groups[wire] = _Group(wire)
         group.listeners[listener] = listener
-        group.writes = None
+        group.gathered = None
 
     def discard(self, listener: object) -> bool:
         """Write to it no more, from the next piece on. Whether it was in step."""
         for group in self._groups.values():
             if group.listeners.pop(listener, None) is not None:
-                group.writes = None
+                group.gathered = None
                 if not group.listeners:
-                    del self._groups[group.encode]
+                    del self._groups[group.wire]
                 return True
         return False
 
     def write(self, frames: Sequence[bytes]) -> None:
         """Write the frames to everybody."""
         for group in tuple(self._groups.values()):
-            group.write(group.encode(frames))
+            group.write(frames)

@@ -16,7 +16,7 @@ from runcast.core.delivery import Feed, Frame, Rewind
 from runcast.errors import UnavailableError
 from runcast.events import START, ControlType, Cursor, EventType, LoggedEvent, encode_control
 from runcast.ports import Unsubscribe
-from runcast.services.broadcast import Broadcast, Encode, Listener
+from runcast.services.broadcast import Broadcast, Listener, Wire
 from runcast.services.history import History, RunReader
 from runcast.services.snapshots import RunSnapshots
 from runcast.services.turn import Turn
@@ -82,7 +82,7 @@ class LiveRun:
         self._heard = START  # the last event that came before the feed was there
         self._reader: asyncio.Task[None] | None = None  # fills the feed's hole
         self._reads: dict[Cursor, asyncio.Task[Sequence[LoggedEvent]]] = {}  # under way for watchers, by cursor
-        self._encoded: tuple[Encode, Sequence[Frame], bytes] | None = None  # what was encoded last for one apart
+        self._encoded: tuple[Wire, Sequence[Frame], bytes] | None = None  # what was encoded last for one apart
 
     @property
     def is_over(self) -> bool:
@@ -200,13 +200,13 @@ class LiveRun:
         """A control frame of this run, of now."""
         return encode_control(control, self.run_id, payload, self._surroundings.now())
 
-    def encode(self, encode: Encode, frames: Sequence[Frame]) -> bytes:
+    def encode(self, wire: Wire, frames: Sequence[Frame]) -> bytes:
         """Frames for one who looks for itself, as one piece. What several of them take alike is encoded once."""
         memo = self._encoded
-        if memo is not None and memo[0] is encode and _are_same(memo[1], frames):
+        if memo is not None and memo[0] is wire and _are_same(memo[1], frames):
             return memo[2]
-        piece = encode(self.raws(frames))
-        self._encoded = (encode, frames, piece) if len(self.apart) > 1 else None
+        piece = wire.encode(self.raws(frames))
+        self._encoded = (wire, frames, piece) if len(self.apart) > 1 else None
         return piece
 
     def raws(self, frames: Sequence[Frame]) -> list[bytes]:

@@ -13,7 +13,7 @@ from typing import Final
 from runcast.core.delivery import Feed, Frame, Need, Subscription
 from runcast.errors import UnavailableError
 from runcast.events import ControlType, Cursor, RunStatus
-from runcast.services.broadcast import Encode, Outlet
+from runcast.services.broadcast import Outlet, Wire
 from runcast.services.live_run import FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS, ByeReason, LiveRun
 
 MAX_BYTES_PER_TAKE: Final = 65_536
@@ -116,12 +116,12 @@ class PulledWatcher(Watcher):
             return None if taken is None else [taken]
         return self._live.raws(taken)
 
-    async def next_piece(self, encode: Encode) -> bytes | None:
+    async def next_piece(self, wire: Wire) -> bytes | None:
         """The same, encoded."""
         taken = await self._next()
         if taken is None or isinstance(taken, bytes):
-            return None if taken is None else encode([taken])
-        return self._live.encode(encode, taken)
+            return None if taken is None else wire.encode([taken])
+        return self._live.encode(wire, taken)
 
     def close(self) -> None:
         """Ask no more."""
@@ -190,7 +190,7 @@ class PushedWatcher(Watcher):
             need = self._subscription.need
             if need is Need.TAKE:
                 frames = self._subscription.take(max_bytes=MAX_BYTES_PER_TAKE)
-                self.outlet.write(self._live.encode(self.outlet.encode, frames))
+                self.outlet.write(self._live.encode(self.outlet.wire, frames))
                 continue
             if need is Need.READ:
                 self._read_aside()
@@ -222,7 +222,7 @@ class PushedWatcher(Watcher):
         self._subscription.stand_at(at)
 
     def _write(self, frame: bytes) -> None:
-        self.outlet.write(self.outlet.encode([frame]))
+        self.outlet.write(self.outlet.wire.encode([frame]))
 
     def _read_aside(self) -> None:
         if self._reading is None or self._reading.done():
