@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from runcast.client import RuncastClient
 from tests.cli.processes import clean_environment, eventually, is_running, runcast
@@ -35,6 +36,12 @@ async def count(run: RunContext, parts: list[str], events: int) -> dict[str, int
             await asyncio.sleep(0.001)
     return {"parts": len(parts)}
 """
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Locks of ports stay behind; not in the machine's own folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 class Watched:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,12 @@ import pytest
 from runcast.config import Settings
 from runcast.errors import ConfigurationError
 from runcast.preflight import hold_data_dir, hold_ports, require_free_ports, with_free_port
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Locks of ports stay behind; not in the machine's own folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("locks")))
 
 
 def test_a_data_dir_has_one_user_at_a_time(tmp_path: Path) -> None:
