@@ -39,11 +39,13 @@ ALLOWED: dict[str, set[str]] = {
     "runcast.client": WORDS | {"runcast.core"},
     "runcast.transcript": WORDS | {"runcast.client"},
     "runcast.leash": set(),
+    "runcast.readiness": set(),
     "runcast.chaos": WORDS | {"runcast.app", "runcast.backends", "runcast.leash"},
     "runcast.supervisor": WORDS | {"runcast.core", "runcast.leash"},
 }
 ROOTS = {
     "runcast.assembly",
+    "runcast.asgi",
     "runcast.cli",
     "runcast.stack",
     "runcast.doctor",

@@ -4,14 +4,16 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from runcast.agent.runner import register_prompt_runner
@@ -20,25 +22,30 @@ from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.polling import PollingLog
 from runcast.backends.redis_client import close_redis, open_redis
 from runcast.backends.redis_log import RedisPubSubService
+from runcast.backends.redis_stats import RedisStatsBoard
 from runcast.backends.sql import SqlRunStore, open_store
 from runcast.backends.sql import migrate as migrate_database
 from runcast.concurrency import end_tasks
 from runcast.config import Settings
-from runcast.errors import ConfigurationError
+from runcast.errors import ConfigurationError, UnavailableError
+from runcast.gateway.reports import report_gateway
 from runcast.gateway.server import create_app, create_upgrades
 from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
-from runcast.ports import JobQueue, RunLog
+from runcast.ports import JobQueue, RunLog, StatsBoard
 from runcast.services.hub import RunHub
 from runcast.services.processor import RunProcessor
 from runcast.services.runs import RunService
+from runcast.services.stats import StatsService
 from runcast.services.sweeper import Sweeper
 
 log = structlog.get_logger()
 
 _BACKLOG: Final = 4096
 _CLOSING_SECONDS: Final = 5
+_READY_CHECK_SECONDS: Final = 0.05
+_REPORTS_PER_HEARTBEAT: Final = 4
 
 
 def utc_now() -> datetime:
@@ -55,6 +62,17 @@ class Parts:
     log: RunLog
     queue: JobQueue
     runs: RunService
+    board: StatsBoard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """API and gateway as an ASGI app, started."""
+
+    served: ASGIApp
+    upgrades: Upgrades  # what serves WebSockets where the server is ours
+    sockets: WebSocketService
+    parts: Parts
 
 
 async def migrate(settings: Settings) -> None:
@@ -89,7 +107,8 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
             clock=utc_now,
             max_prompt_chars=settings.max_prompt_chars,
         )
-        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs)
+        board = RedisStatsBoard(client, ttl_seconds=settings.heartbeat_seconds)
+        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board)
 
 
 async def serve_worker(settings: Settings, app: Runcast) -> None:
@@ -101,7 +120,7 @@ async def serve_worker(settings: Settings, app: Runcast) -> None:
             log=parts.log,
             queue=parts.queue,
             runs=parts.runs,
-            worker_id=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            worker_id=_process_id(),
             clock=utc_now,
             concurrency=settings.concurrency,
             lease_seconds=settings.lease_seconds,
@@ -113,9 +132,24 @@ async def serve_worker(settings: Settings, app: Runcast) -> None:
             await processor.run()
 
 
-async def serve_api(settings: Settings, app: Runcast) -> None:
-    """Serve API, gateway and console on the port, and on the web port if there is one, until cancelled."""
+async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Serve API, gateway and console on the port, and on the web port if there is one, until cancelled.
+
+    `on_ready` is called once this process listens, and database and Redis have answered.
+    """
     settings.require_key_if_exposed()
+    async with open_gateway(settings, app) as gateway:
+        server = _Server(_uvicorn_config(gateway.served, gateway.upgrades))
+        telling = asyncio.create_task(_tell_ready(server, gateway.parts, on_ready), name="readiness")
+        try:
+            await _serve(server, settings, gateway.sockets)
+        finally:
+            await end_tasks(telling)
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = True) -> AsyncIterator[Gateway]:
+    """Make and start all that API and gateway need, and let it go in the reverse order."""
     async with open_parts(settings, app) as parts:
         is_polling = settings.transport == "polling"
         run_log = PollingLog(parts.log) if is_polling else parts.log
@@ -136,15 +170,31 @@ async def serve_api(settings: Settings, app: Runcast) -> None:
             max_watchers=settings.max_watchers,
             heartbeat_seconds=settings.heartbeat_seconds,
         )
+        report = partial(
+            report_gateway, _process_id(), connections=sockets.connections, hub=hub, log=run_log, clock=utc_now
+        )
+        stats = StatsService(
+            board=parts.board, report=report, interval_seconds=settings.heartbeat_seconds / _REPORTS_PER_HEARTBEAT
+        )
         served = create_app(
-            settings, app=app, runs=parts.runs, store=parts.store, log=run_log, hub=hub, sockets=sockets
+            settings,
+            app=app,
+            runs=parts.runs,
+            store=parts.store,
+            log=run_log,
+            hub=hub,
+            sockets=sockets,
+            stats=stats,
+            has_console=has_console,
         )
         upgrades = create_upgrades(settings, runs=parts.runs, sockets=sockets)
         hub.start()
+        stats.start()
         try:
             async with _sweeping(settings, parts):
-                await _serve(_Server(_uvicorn_config(served, upgrades)), settings, sockets)
+                yield Gateway(served=served, upgrades=upgrades, sockets=sockets, parts=parts)
         finally:
+            await stats.close()
             await hub.close()
 
 
@@ -183,7 +233,15 @@ def _uvicorn_config(served: object, upgrades: Upgrades) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are the command's."""
+    """uvicorn without its signal handlers: signals are the command's. Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.is_listening: Final = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.is_listening.set()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -193,7 +251,7 @@ class _Server(uvicorn.Server):
 async def _serve(server: uvicorn.Server, settings: Settings, sockets: WebSocketService) -> None:
     """Serve until cancelled, then say goodbye to the watchers and finish what is being answered."""
     ports = [settings.port, settings.web_port] if settings.web_port else [settings.port]
-    listeners = [_listen(settings.host, port) for port in ports]
+    listeners = [_listen(settings.host, port, is_shared=settings.gateways > 1) for port in ports]
     serving = asyncio.create_task(server.serve(sockets=listeners), name="uvicorn")
     try:
         await asyncio.shield(serving)
@@ -202,6 +260,22 @@ async def _serve(server: uvicorn.Server, settings: Settings, sockets: WebSocketS
         server.should_exit = True
         await serving
         raise
+
+
+async def _tell_ready(server: _Server, parts: Parts, on_ready: Callable[[], None]) -> None:
+    await server.is_listening.wait()
+    while True:
+        try:
+            await asyncio.gather(parts.store.ping(), parts.log.ping())
+        except UnavailableError:
+            await asyncio.sleep(_READY_CHECK_SECONDS)
+        else:
+            on_ready()
+            return
+
+
+def _process_id() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def _notice_dead_peers(listener: socket.socket) -> None:
@@ -215,10 +289,12 @@ def _notice_dead_peers(listener: socket.socket) -> None:
             listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, is_shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if is_shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     _notice_dead_peers(listener)
     try:
         listener.bind((host, port))

@@ -93,6 +93,7 @@ def serving_options(command: Command) -> Command:
 @serving_options
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Where data is kept.  [default: .runcast]")
 @click.option("--workers", type=int, help="Worker processes.  [default: 1]")
+@click.option("--gateways", type=int, help="Gateway processes on the one port.  [default: 1]")
 @logging_options
 def up(app: str | None, **options: Any) -> None:
     """Run everything: Redis, database, API, console, workers.
@@ -107,18 +108,23 @@ def up(app: str | None, **options: Any) -> None:
 @cli.command()
 @click.argument("app", required=False)
 @serving_options
+@click.option("--ready-fd", type=click.IntRange(min=3), help="Write a newline to this descriptor once all is ready.")
 @logging_options
-def api(app: str | None, **options: Any) -> None:
-    """Run the API, the gateway and the console alone."""
+def api(app: str | None, *, ready_fd: int | None, **options: Any) -> None:
+    """Run the API, the gateway and the console alone: one process.
+
+    With RUNCAST_GATEWAYS above 1 it shares its ports with others that do, so that several can be started.
+    """
     from runcast.preflight import require_free_ports, with_free_port  # noqa: PLC0415
 
     settings = with_free_port(_configure(options))
     settings.require_key_if_exposed()
-    require_free_ports(settings)
+    require_free_ports(settings, is_shared=settings.gateways > 1)
     _require_redis(settings, "api")
+    on_ready = _ready_signal(ready_fd)
     from runcast.assembly import serve_api  # noqa: PLC0415
 
-    _serve(serve_api(settings, _load_app(app)))
+    _serve(serve_api(settings, _load_app(app), on_ready=on_ready))
 
 
 @cli.command()
@@ -248,6 +254,17 @@ def _configure(options: dict[str, Any]) -> "Settings":
     settings = Settings.load(**options)
     configure_logging(level=settings.log_level, format=settings.log_format)
     return settings
+
+
+def _ready_signal(number: int | None) -> Callable[[], None]:
+    from runcast.readiness import ReadyDescriptor  # noqa: PLC0415
+
+    if number is None:
+        return lambda: None
+    try:
+        return ReadyDescriptor(number).give
+    except OSError as error:
+        raise click.UsageError(f"--ready-fd {number}: {error.strerror}") from None
 
 
 def _load_app(reference: str | None) -> "Runcast":

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     # Where the commands `run`, `watch` and `stats` find a server
     url: str = Field(default="http://127.0.0.1:3000", description="Server that `run`, `watch` and `stats` talk to.")
 
+    # Gateways
+    gateways: int = Field(default=1, ge=1, le=64, description="Gateway processes on one port, started by `up`.")
+
     # Work
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes that `up` starts.")
     concurrency: int = Field(default=50, ge=1, le=10_000, description="Runs one worker executes at once.")

@@ -55,7 +55,8 @@ def _run_until_pipe_ends(argv: list[str]) -> int:
     import subprocess  # noqa: PLC0415  # not needed on the other path
     import threading  # noqa: PLC0415
 
-    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)  # noqa: S603  # the supervisor's own command
+    # What this process was given to inherit goes on to the command.
+    child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, close_fds=False)  # noqa: S603  # the supervisor's own command
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, _: child.send_signal(received))
 

@@ -13,6 +13,7 @@ from runcast.events import Cursor, LoggedEvent
 from runcast.records import (
     Claim,
     Commit,
+    GatewayReport,
     Head,
     Job,
     LinkState,
@@ -230,6 +231,28 @@ class RunStore(Protocol):
 
     async def close(self) -> None:
         """Finish what was begun and let the database go."""
+        ...
+
+
+class StatsBoard(Protocol):
+    """Where the gateway processes of one installation tell each other how they are doing.
+
+    *Repetition*: a later report of a process takes the place of its earlier one. *Expiry*: a report that isn't renewed
+    disappears after the board's time to live, so a process that died is soon gone. *Order*: none. *Failure*: reports
+    may be lost, a read is never of one moment, and what can't be read is left out. When the board can't be reached
+    every method raises `UnavailableError`.
+    """
+
+    async def post(self, report: GatewayReport) -> None:
+        """Put up the report of a process, in one round trip."""
+        ...
+
+    async def withdraw(self, gateway_id: str) -> None:
+        """Take down the report of a process that stops."""
+        ...
+
+    async def read(self) -> Sequence[GatewayReport]:
+        """The reports of the living processes."""
         ...
 
 

@@ -1,14 +1,20 @@
-"""What is checked before anything starts: that the ports are free and that nobody else uses the data dir."""
+"""What is checked before anything starts: that the ports are free and that nobody else uses the data dir.
+
+One gateway has its ports for itself, by the kernel's word. Several on one port share it (SO_REUSEPORT), and then the
+kernel lets in whatever other process of the same user asks to share. So `up`s keep each other out by a lock per port.
+"""
 
 import contextlib
 import errno
 import fcntl
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from runcast.config import Settings
 from runcast.errors import ConfigurationError
@@ -75,8 +81,25 @@ def with_free_port(settings: Settings) -> Settings:
         return settings.model_copy(update={"port": probe.getsockname()[1]})
 
 
-def require_free_ports(settings: Settings) -> None:
-    """Refuse to start on ports that are taken.
+@contextlib.contextmanager
+def hold_ports(settings: Settings) -> Iterator[None]:
+    """Keep other `up`s from the ports, however many gateways are to share them.
+
+    Raises:
+        ConfigurationError: a port is taken, or can't be shared here; the message says what to change.
+
+    """
+    with contextlib.ExitStack() as held:
+        if settings.gateways > 1:
+            require_sharing()
+            for option, port in _ports_of(settings):
+                held.enter_context(_port_lock(settings.host, port, option))
+        require_free_ports(settings)
+        yield
+
+
+def require_free_ports(settings: Settings, *, is_shared: bool = False) -> None:
+    """Refuse to start on ports that are taken; shared ones only by who doesn't share them.
 
     Raises:
         ConfigurationError: a port can't be bound; the message names it and its option.
@@ -84,28 +107,71 @@ def require_free_ports(settings: Settings) -> None:
     """
     if settings.port == settings.web_port:
         raise ConfigurationError(f"--port and --web-port are both {settings.port}: give two, or --web-port 0 for one")
-    for option, port in (("--port", settings.port), ("--web-port", settings.web_port)):
-        if port == 0:
-            continue
+    if is_shared:
+        require_sharing()
+    for option, port in _ports_of(settings):
         try:
-            _try_to_bind(settings.host, port)
+            _try_to_bind(settings.host, port, is_shared=is_shared)
         except OSError as error:
             raise _cannot_listen(error, settings.host, port, option) from None
 
 
+def require_sharing() -> None:
+    """Refuse to go on where processes can't share a port.
+
+    Raises:
+        ConfigurationError: they can't.
+
+    """
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigurationError(
+            "several gateways share a port by SO_REUSEPORT, which this system doesn't have: use --gateways 1"
+        )
+
+
+def _ports_of(settings: Settings) -> list[tuple[str, int]]:
+    ports = (("--port", settings.port), ("--web-port", settings.web_port))
+    return [(option, port) for option, port in ports if port != 0]
+
+
+@contextlib.contextmanager
+def _port_lock(host: str, port: int, option: str) -> Iterator[None]:
+    path = Path(tempfile.gettempdir()) / f"runcast-{os.getuid()}-{quote(host, safe='')}-{port}.lock"
+    try:
+        # It stays there: whoever removed it could remove the lock that another has just taken.
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be used: {error.strerror}; set TMPDIR to a folder of yours") from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _taken(host, port, option) from None
+        yield
+    finally:
+        os.close(lock)
+
+
+def _taken(host: str, port: int, option: str) -> ConfigurationError:
+    return ConfigurationError(f"port {port} on {host} is taken: stop what uses it, or choose another with {option}")
+
+
 def _cannot_listen(error: OSError, host: str, port: int, option: str) -> ConfigurationError:
     if error.errno == errno.EADDRINUSE:
-        return ConfigurationError(f"port {port} on {host} is taken: stop what uses it, or choose another with {option}")
+        return _taken(host, port, option)
     if error.errno == errno.EADDRNOTAVAIL:
         return ConfigurationError(f"{host} is not an address of this machine: choose another with --host")
     return ConfigurationError(f"can't listen on {host}, port {port}: {error.strerror}: choose another with {option}")
 
 
-def _try_to_bind(host: str, port: int) -> None:
+def _try_to_bind(host: str, port: int, *, is_shared: bool) -> None:
     with socket.socket(_family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: TIME_WAIT is no obstacle
+        if is_shared:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         probe.bind((host, port))
-        probe.listen(1)  # two sockets may be bound where one may listen
+        if not is_shared:  # on a shared port it would be given connections of the others
+            probe.listen(1)  # two sockets may be bound where one may listen
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -141,6 +141,28 @@ class LinkState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatcherReport:
+    """One watcher, for stats."""
+
+    run_id: str
+    transport: str
+    duration_ms: int
+    last_status: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayReport:
+    """What one gateway process says of itself, for stats. `watchers` is bounded; `connections` counts all."""
+
+    gateway_id: str
+    at: datetime
+    connections: int
+    link: LinkState
+    is_degraded: bool  # Redis is away, and the database is read in its stead
+    watchers: tuple[WatcherReport, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """An entry of the queue. `data` is what the producer wrote: ours says `runId`, a foreign one may say `prompt`."""
 

@@ -1,21 +1,22 @@
 """Everything that `runcast up` starts: what is checked first, which processes there are, in which order.
 
 Checked before anything starts: the settings, the ports, the data dir. Then Redis and the migrations, side by side; then
-the API and the workers. Nothing here serves a request or executes a run: each part is a process of its own.
+the gateways and the workers. Nothing here serves a request or executes a run: each part is a process of its own.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from runcast.backends.embedded import EmbeddedRedis, prepare_redis
 from runcast.config import DATABASE_FILE, LOOPBACK_HOSTS, Settings
 from runcast.errors import RuncastError
 from runcast.migrated import is_migrated, note_migrated
-from runcast.preflight import hold_data_dir, require_free_ports, with_free_port
+from runcast.preflight import hold_data_dir, hold_ports, with_free_port
+from runcast.readiness import ReadySignal
 from runcast.supervisor import ChildSpec, Supervisor, run_once, together
 
 STOP_MARGIN_SECONDS: Final = 5
@@ -49,8 +50,7 @@ def up(settings: Settings, *, app: str | None, announce: Callable[[Settings], No
     """
     settings.require_key_if_exposed()
     settings = with_free_port(settings)
-    require_free_ports(settings)
-    with hold_data_dir(settings.data_dir) as lock:
+    with hold_ports(settings), hold_data_dir(settings.data_dir) as lock:
         redis = None if settings.redis_url else prepare_redis(settings.data_dir, environ=os.environ)
         asyncio.run(_Stack(settings, app=app, redis=redis, lock=lock).run(announce))
 
@@ -63,6 +63,7 @@ class _Stack:
         self._lock: Final = lock
         self._supervisor: Final = Supervisor()
         self._stopping: Final = asyncio.Event()
+        self._ready: Final = [ReadySignal() for _ in range(settings.gateways)]
 
     async def run(self, announce: Callable[[Settings], None]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -80,13 +81,16 @@ class _Stack:
                 task.cancel()
             await asyncio.gather(starting, stopping, return_exceptions=True)
             await self._supervisor.stop()
+            for signal_ in self._ready:
+                signal_.close()
 
     async def _start(self) -> None:
         env = {**os.environ, **child_environment(self._settings, redis=self._redis)}
         prepare = [self._migrate(env)] + ([self._run_part("check", env, self._app)] if self._app else [])
         start = [self._supervisor.start(redis_child(self._redis, lock=self._lock))] if self._redis else []
         await together(*start, *prepare)
-        await self._supervisor.start(*plan_children(self._settings, app=self._app, env=env))
+        gateways = plan_gateways(self._ready, self._settings, app=self._app, env=env)
+        await self._supervisor.start(*gateways, *plan_workers(self._settings, app=self._app, env=env))
 
     async def _migrate(self, env: Mapping[str, str]) -> None:
         data_dir = self._settings.data_dir.resolve()
@@ -115,20 +119,30 @@ def runcast_argv(command: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "runcast", command, *arguments)
 
 
-def plan_children(settings: Settings, *, app: str | None, env: Mapping[str, str]) -> list[ChildSpec]:
-    """The API and the workers."""
+def plan_gateways(
+    ready: Sequence[ReadySignal], settings: Settings, *, app: str | None, env: Mapping[str, str]
+) -> list[ChildSpec]:
+    """One `runcast api` for each signal; several share their ports."""
     arguments = (app,) if app else ()
+    return [
+        ChildSpec(
+            name="api" if len(ready) == 1 else f"api-{number}",
+            argv=runcast_argv("api", *arguments, "--ready-fd", str(each.fd)),
+            env=env,
+            is_ready=each.is_given,
+            stop_seconds=settings.shutdown_seconds + STOP_MARGIN_SECONDS,
+            inherited_fds=(each.fd,),
+        )
+        for number, each in enumerate(ready, 1)
+    ]
+
+
+def plan_workers(settings: Settings, *, app: str | None, env: Mapping[str, str]) -> list[ChildSpec]:
+    """The workers."""
+    argv = runcast_argv("worker", *((app,) if app else ()))
     stop_seconds = settings.shutdown_seconds + STOP_MARGIN_SECONDS
-
-    async def is_api_ready() -> bool:
-        return await answers_ready(settings)
-
-    api = ChildSpec(
-        name="api", argv=runcast_argv("api", *arguments), env=env, is_ready=is_api_ready, stop_seconds=stop_seconds
-    )
-    argv = runcast_argv("worker", *arguments)
-    workers = (f"worker-{number}" for number in range(1, settings.workers + 1))
-    return [api, *(ChildSpec(name=name, argv=argv, env=env, stop_seconds=stop_seconds) for name in workers)]
+    names = (f"worker-{number}" for number in range(1, settings.workers + 1))
+    return [ChildSpec(name=name, argv=argv, env=env, stop_seconds=stop_seconds) for name in names]
 
 
 def redis_child(redis: EmbeddedRedis, *, lock: int) -> ChildSpec:
@@ -152,6 +166,7 @@ def child_environment(settings: Settings, *, redis: EmbeddedRedis | None) -> dic
         "RUNCAST_HOST": settings.host,
         "RUNCAST_PORT": str(settings.port),
         "RUNCAST_WEB_PORT": str(settings.web_port),
+        "RUNCAST_GATEWAYS": str(settings.gateways),
         "RUNCAST_LOG_FORMAT": settings.log_format,
         "RUNCAST_LOG_LEVEL": settings.log_level,
     }
@@ -165,27 +180,6 @@ def api_url(settings: Settings) -> str:
 def console_url(settings: Settings) -> str:
     """The console's address."""
     return _url(settings.host, settings.web_port or settings.port)
-
-
-async def answers_ready(settings: Settings) -> bool:
-    """Whether the API says that it and all it needs is ready."""
-    key = settings.api_key.get_secret_value() if settings.api_key else ""
-    request = f"GET /readyz HTTP/1.1\r\nHost: localhost:{settings.port}\r\nConnection: close\r\n"
-    request += f"Authorization: Bearer {key}\r\n\r\n" if key else "\r\n"
-    try:
-        async with asyncio.timeout(2):
-            reader, writer = await asyncio.open_connection(_reachable(settings.host), settings.port)
-            try:
-                writer.write(request.encode())
-                return b" 200 " in await reader.readline()
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return False
-
-
-def _reachable(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def _url(host: str, port: int) -> str:

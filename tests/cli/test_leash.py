@@ -12,9 +12,12 @@ from tests.cli.processes import eventually, is_running
 CHILD = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 
 
-async def start(code: str) -> tuple[Process, int]:
+async def start(code: str, *, inherited_fds: tuple[int, ...] = ()) -> tuple[Process, int]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", leash.__file__, "--pipe", "1", sys.executable, "-c", code, stdin=PIPE, stdout=PIPE
+        *(sys.executable, "-I", "-S", leash.__file__, "--pipe", "1", sys.executable, "-c", code),
+        stdin=PIPE,
+        stdout=PIPE,
+        pass_fds=inherited_fds,
     )
     assert process.stdout is not None
     return process, int(await process.stdout.readline())
@@ -41,6 +44,17 @@ async def test_the_childs_exit_code_is_the_leashs() -> None:
     """The supervisor learns how the child ended."""
     process, _ = await start("import os; print(os.getpid(), flush=True); raise SystemExit(7)")
     assert await process.wait() == 7
+
+
+async def test_what_the_leash_inherits_the_child_inherits() -> None:
+    """A descriptor by which a part says that it is ready is still there."""
+    reader, writer = os.pipe()
+    code = f"import os; print(os.getpid(), flush=True); os.write({writer}, b'ready')"
+    process, _ = await start(code, inherited_fds=(writer,))
+    os.close(writer)
+    assert await process.wait() == 0
+    assert os.read(reader, 10) == b"ready"
+    os.close(reader)
 
 
 async def test_a_command_whose_parent_is_gone_never_runs() -> None:

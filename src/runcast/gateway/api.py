@@ -15,13 +15,14 @@ from runcast.gateway import sse
 from runcast.gateway.connections import Connections
 from runcast.gateway.frames import read_start
 from runcast.gateway.longpoll import MAX_WAIT_SECONDS, EventPage, LongPoll
+from runcast.gateway.mounting import prefix_of
+from runcast.gateway.reports import MAX_LISTED_CONNECTIONS
 from runcast.gateway.schemas import (
     EventPageView,
     Health,
     Links,
     NewRunBody,
     NewRunnerRunBody,
-    RedisView,
     RunList,
     RunnerList,
     RunnerView,
@@ -37,6 +38,7 @@ from runcast.records import Run, RunFilter
 from runcast.services.history import MAX_EVENTS_PER_READ, History
 from runcast.services.hub import RunHub
 from runcast.services.runs import RunRequest, RunService
+from runcast.services.stats import StatsService
 
 RunId = Annotated[str, Path(max_length=64, examples=["0123456789abcdefghjkmnpqrs"])]
 CursorText = Annotated[str | None, Query(max_length=40, description="`<attempt>-<seq>` or a plain seq; 0 unless told.")]
@@ -67,12 +69,12 @@ def create_api(
     history: History,
     hub: RunHub,
     sockets: WebSocketService,
+    stats: StatsService,
 ) -> APIRouter:
     """The routes."""
     router = APIRouter()
-    _add_state_routes(
-        router, runs=runs, store=store, log=log, hub=hub, sockets=sockets
-    )  # first: /runs/{run_id} would take "stats" for an id
+    # First: /runs/{run_id} would take "stats" for an id.
+    _add_state_routes(router, runs=runs, store=store, log=log, hub=hub, stats=stats)
     _add_run_routes(router, runs, sockets.connections)
     _add_event_routes(router, runs, history, sockets.connections)
     _add_runner_routes(router, app, runs, sockets.connections)
@@ -148,9 +150,9 @@ def _add_run_routes(router: APIRouter, runs: RunService, connections: Connection
         return RunWithSteps.of(run, steps=[StepView.of(step) for step in steps])
 
     @router.post("/runs/{run_id}/cancel", status_code=202, tags=["runs"])
-    async def cancel_run(run_id: RunId) -> RunReceipt:
+    async def cancel_run(run_id: RunId, request: Request) -> RunReceipt:
         """End a waiting run at once; have a running one stopped. Watchers see it as it happens."""
-        return _receipt(await runs.cancel(run_id))
+        return _receipt(await runs.cancel(run_id), request)
 
 
 def _add_event_routes(router: APIRouter, runs: RunService, history: History, connections: Connections) -> None:
@@ -208,21 +210,14 @@ def _add_runner_routes(router: APIRouter, app: Runcast, runs: RunService, connec
 
 
 def _add_state_routes(
-    router: APIRouter, *, runs: RunService, store: RunStore, log: RunLog, hub: RunHub, sockets: WebSocketService
+    router: APIRouter, *, runs: RunService, store: RunStore, log: RunLog, hub: RunHub, stats: StatsService
 ) -> None:
     @router.get("/runs/stats", tags=["state"])
     async def get_stats() -> Stats:
-        """Connections, subscriptions, and how many runs there are."""
-        link = log.get_stats()
-        connections = sockets.connections.list()
-        return Stats(
-            active_connections=len(connections),
-            redis=RedisView(channels=link.channels, handlers=link.handlers, connected=link.connected),
-            connections=connections,
-            transport=hub.transport,
-            degraded=hub.is_degraded,
-            runs=dict(await runs.count()),
-        )
+        """Connections and subscriptions of all gateways, and how many runs there are."""
+        survey = await stats.survey()
+        runs_by_status = await runs.count()
+        return Stats.of(survey, max_listed=MAX_LISTED_CONNECTIONS, transport=hub.transport, runs=runs_by_status)
 
     @router.get("/healthz", tags=["state"])
     async def get_health() -> Health:
@@ -243,14 +238,15 @@ async def _create(runs: RunService, asked: RunRequest, connections: Connections,
     if is_followed:
         connections.check_capacity()  # before there is a run that nobody is told of
     run, created = await runs.create(asked)
-    status_code, headers = 201 if created else 200, {"location": f"/runs/{run.id}", "vary": "accept"}
+    receipt = _receipt(run, request)
+    status_code, headers = 201 if created else 200, {"location": receipt.links.self, "vary": "accept"}
     if is_followed:
         return sse.EventStream(connections, run.id, status_code=status_code, headers=headers)
-    return JSONResponse(_receipt(run).model_dump(mode="json"), status_code=status_code, headers=headers)
+    return JSONResponse(receipt.model_dump(mode="json"), status_code=status_code, headers=headers)
 
 
-def _receipt(run: Run) -> RunReceipt:
-    return RunReceipt(run_id=run.id, status=run.status, links=Links.of(run.id))
+def _receipt(run: Run, request: Request) -> RunReceipt:
+    return RunReceipt(run_id=run.id, status=run.status, links=Links.of(run.id, prefix=prefix_of(request.scope)))
 
 
 async def _check(probe: Awaitable[None]) -> str:

@@ -7,6 +7,7 @@ Never: knows how a transport writes.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
@@ -19,7 +20,7 @@ from starlette.types import Receive
 from runcast.concurrency import end_tasks
 from runcast.errors import UnavailableError
 from runcast.events import Cursor
-from runcast.gateway.schemas import ConnectionView
+from runcast.records import WatcherReport
 from runcast.services.broadcast import Outlet
 from runcast.services.hub import RunHub
 from runcast.services.watcher import PulledWatcher, PushedWatcher
@@ -74,18 +75,23 @@ class Connections:
         self._places = 0  # taken: by watchers, also those that are still being joined, and by sockets of many runs
         self._stopping: Final = asyncio.Event()
 
-    def list(self) -> list[ConnectionView]:
-        """The watchers of runs."""
+    @property
+    def count(self) -> int:
+        """How many watchers of runs there are."""
+        return len(self._watching)
+
+    def report_watchers(self, *, limit: int) -> tuple[WatcherReport, ...]:
+        """Some of the watchers of runs, in no order."""
         now = self._clock()
-        return [
-            ConnectionView(
+        return tuple(
+            WatcherReport(
                 run_id=connection.watcher.run_id,
                 transport=connection.transport,
-                duration=round((now - connection.opened_at).total_seconds() * 1000),
+                duration_ms=round((now - connection.opened_at).total_seconds() * 1000),
                 last_status=connection.watcher.status,
             )
-            for connection in self._watching
-        ]
+            for connection in itertools.islice(self._watching, limit)
+        )
 
     def stop(self) -> None:
         """Ask every watcher to come back later; each keeps its cursor."""

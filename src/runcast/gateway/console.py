@@ -13,6 +13,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runcast.gateway.mounting import path_in
+
 STATIC_DIR: Final = Path(__file__).parent / "static"
 _PAGE_PATH: Final = re.compile(r"/|/runs/(?!stats$)[^/]+")
 _CONTENT_SECURITY_POLICY: Final = (
@@ -36,7 +38,7 @@ def is_page(scope: Scope) -> bool:
     return (
         scope["type"] == "http"
         and scope["method"] in {"GET", "HEAD"}
-        and _PAGE_PATH.fullmatch(scope["path"]) is not None
+        and _PAGE_PATH.fullmatch(path_in(scope)) is not None
         and "text/html" in Headers(scope=scope).get("accept", "")
     )
 

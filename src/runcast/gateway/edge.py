@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runcast.core.access import AccessPolicy, Credentials
 from runcast.errors import RuncastError, TooLargeError
 from runcast.gateway.console import is_page
+from runcast.gateway.mounting import path_in
 from runcast.gateway.problems import problem_of
 
 _KEYED_PREFIXES: Final = ("/runs", "/runners", "/ws")
@@ -25,10 +26,11 @@ _SECURITY_HEADERS: Final = (
 class Edge:
     """ASGI middleware, the outermost."""
 
-    def __init__(self, app: ASGIApp, *, policy: AccessPolicy, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, policy: AccessPolicy, max_body_bytes: int, has_pages: bool = True) -> None:
         self._app: Final = app
         self._policy: Final = policy
         self._max_body_bytes: Final = max_body_bytes
+        self._has_pages: Final = has_pages  # without them what looks like a page is data, and needs the key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer why not."""
@@ -53,7 +55,7 @@ class Edge:
         )
         if (refusal := self._policy.check_origin(credentials)) is not None:
             return refusal
-        if _needs_key(scope):
+        if self._needs_key(scope):
             principal = self._policy.identify(credentials)
             if isinstance(principal, RuncastError):
                 return principal
@@ -63,10 +65,8 @@ class Edge:
             return _too_large(self._max_body_bytes)
         return None
 
-
-def _needs_key(scope: Scope) -> bool:
-    path: str = scope["path"]
-    return path.startswith(_KEYED_PREFIXES) and not is_page(scope)
+    def _needs_key(self, scope: Scope) -> bool:
+        return path_in(scope).startswith(_KEYED_PREFIXES) and not (self._has_pages and is_page(scope))
 
 
 def _as_json(scope: Scope) -> Scope:

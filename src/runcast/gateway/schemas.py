@@ -1,14 +1,16 @@
 """What the REST API takes and gives, as models: they check the input and describe themselves in OpenAPI."""
 
-from collections.abc import Mapping
-from datetime import datetime
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
 from runcast.events import RunStatus, StepStatus, format_ts
-from runcast.records import Run, RunError, Step
+from runcast.records import GatewayReport, LinkState, Run, RunError, Step
+from runcast.services.stats import Survey
 
 Timestamp = Annotated[datetime, PlainSerializer(format_ts, return_type=str)]
 
@@ -47,10 +49,16 @@ class Links(Schema):
     page: str
 
     @classmethod
-    def of(cls, run_id: str) -> Self:
-        """A run's links, relative to the server."""
-        path = f"/runs/{run_id}"
-        return cls(self=path, events=f"{path}/events", cancel=f"{path}/cancel", watch=f"/ws{path}", page=path)
+    def of(cls, run_id: str, *, prefix: str) -> Self:
+        """A run's links, relative to the server; below a prefix if the gateway is mounted there."""
+        path = f"{prefix}/runs/{run_id}"
+        return cls(
+            self=path,
+            events=f"{path}/events",
+            cancel=f"{path}/cancel",
+            watch=f"{prefix}/ws/runs/{run_id}",
+            page=path,
+        )
 
 
 class RunReceipt(Schema):
@@ -188,22 +196,82 @@ class ConnectionView(Schema):
 
 
 class RedisView(Schema):
-    """The gateway's subscriptions."""
+    """The subscriptions of a gateway, or of all."""
 
     channels: int
     handlers: int
     connected: bool
 
+    @classmethod
+    def of(cls, *links: LinkState) -> Self:
+        """The view of one link, or of several added up: connected if all are."""
+        return cls(
+            channels=sum(link.channels for link in links),
+            handlers=sum(link.handlers for link in links),
+            connected=all(link.connected for link in links),
+        )
+
+
+class GatewayView(Schema):
+    """One gateway process."""
+
+    id: str
+    active_connections: int
+    redis: RedisView
+    degraded: bool
+
+    @classmethod
+    def of(cls, report: GatewayReport) -> Self:
+        """The view of a report."""
+        return cls(
+            id=report.gateway_id,
+            active_connections=report.connections,
+            redis=RedisView.of(report.link),
+            degraded=report.is_degraded,
+        )
+
 
 class Stats(Schema):
-    """What the gateway does now."""
+    """What the gateways do now, added up."""
 
     active_connections: int
     redis: RedisView
-    connections: list[ConnectionView]
+    connections: list[ConnectionView] = Field(description="At most 200 of them, of each gateway in turn.")
     transport: str = Field(description="`redis`, or `polling` where the database is read in its stead by choice.")
-    degraded: bool = Field(description="Redis is away, and the database is read until it is back.")
+    degraded: bool = Field(description="Redis is away for a gateway, and it reads the database until it is back.")
+    complete: bool = Field(description="False: the others can't be asked, and this is the gateway that answers alone.")
+    gateways: list[GatewayView] = Field(description="The processes; the one that answers is the first.")
     runs: dict[str, int] = Field(description="How many runs there are by status.")
+
+    @classmethod
+    def of(cls, survey: Survey, *, max_listed: int, transport: str, runs: Mapping[str, int]) -> Self:
+        """The sum of the reports."""
+        reports = survey.reports
+        return cls(
+            active_connections=sum(report.connections for report in reports),
+            redis=RedisView.of(*(report.link for report in reports)),
+            connections=list(itertools.islice(_list_connections(reports), max_listed)),
+            transport=transport,
+            degraded=any(report.is_degraded for report in reports),
+            complete=survey.is_complete,
+            gateways=[GatewayView.of(report) for report in reports],
+            runs=dict(runs),
+        )
+
+
+def _list_connections(reports: Sequence[GatewayReport]) -> Iterator[ConnectionView]:
+    """The gateways take turns, so that a busy one leaves room for the others."""
+    now = reports[0].at
+    for row in itertools.zip_longest(*(report.watchers for report in reports)):
+        for report, watcher in zip(reports, row, strict=True):
+            if watcher is not None:
+                age = max(timedelta(), now - report.at)  # clocks of two machines may differ
+                yield ConnectionView(
+                    run_id=watcher.run_id,
+                    transport=watcher.transport,
+                    duration=watcher.duration_ms + age // timedelta(milliseconds=1),
+                    last_status=watcher.last_status,
+                )
 
 
 class Health(Schema):

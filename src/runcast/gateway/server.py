@@ -4,7 +4,7 @@
 `assembly`.
 """
 
-from fastapi import FastAPI, WebSocket
+from fastapi import FastAPI, Request, WebSocket
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
@@ -14,6 +14,7 @@ from runcast.core.access import AccessPolicy
 from runcast.gateway.api import create_api, describe_api
 from runcast.gateway.console import ConsolePages, console_routes
 from runcast.gateway.edge import Edge
+from runcast.gateway.mounting import prefix_of
 from runcast.gateway.problems import add_problem_handlers
 from runcast.gateway.tags import RunTags
 from runcast.gateway.upgrades import Upgrades
@@ -22,6 +23,7 @@ from runcast.ports import RunLog, RunStore
 from runcast.services.history import History
 from runcast.services.hub import RunHub
 from runcast.services.runs import RunService
+from runcast.services.stats import StatsService
 
 
 def create_app(
@@ -33,23 +35,29 @@ def create_app(
     log: RunLog,
     hub: RunHub,
     sockets: WebSocketService,
+    stats: StatsService,
+    has_console: bool = True,
 ) -> ASGIApp:
-    """The whole server over started parts."""
+    """The whole server over started parts; without the console it may be mounted anywhere."""
     api = FastAPI(title="Runcast", docs_url=None, redoc_url=None, openapi_url=None)
     add_problem_handlers(api)
     history = History(log=log, store=store)
-    api.include_router(create_api(app=app, runs=runs, store=store, log=log, history=history, hub=hub, sockets=sockets))
+    api.include_router(
+        create_api(app=app, runs=runs, store=store, log=log, history=history, hub=hub, sockets=sockets, stats=stats)
+    )
     _add_sockets(api, sockets, RunTags(runs.get))
     description = describe_api(api.routes)
 
     @api.get("/openapi.json", include_in_schema=False)
-    async def get_description() -> dict[str, object]:
-        return description
+    async def get_description(request: Request) -> dict[str, object]:
+        prefix = prefix_of(request.scope)
+        return description | ({"servers": [{"url": prefix}]} if prefix else {})
 
-    api.router.routes.extend(console_routes())
+    if has_console:
+        api.router.routes.extend(console_routes())
     # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
-    served = GZipMiddleware(ConsolePages(api), minimum_size=1024)
-    return Edge(served, policy=_policy_of(settings), max_body_bytes=settings.max_body_bytes)
+    served = GZipMiddleware(ConsolePages(api) if has_console else api, minimum_size=1024)
+    return Edge(served, policy=_policy_of(settings), max_body_bytes=settings.max_body_bytes, has_pages=has_console)
 
 
 def create_upgrades(settings: Settings, *, runs: RunService, sockets: WebSocketService) -> Upgrades:

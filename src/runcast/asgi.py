@@ -1,0 +1,70 @@
+"""The gateway as an ASGI app, to mount in an application of your own.
+
+    gateway = create_gateway(app=runcast_app)
+    site = FastAPI(lifespan=gateway.lifespan)
+    site.mount("/live", gateway)
+
+It is all that `runcast api` serves but the console, on the WebSocket of whatever server runs the application. Workers
+are processes of their own, as ever.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runcast.app import Runcast
+from runcast.assembly import open_gateway
+from runcast.config import Settings
+from runcast.errors import ConfigurationError
+
+__all__ = ["MountedGateway", "create_gateway"]
+
+
+def create_gateway(settings: Settings | None = None, *, app: Runcast | None = None) -> "MountedGateway":
+    """The gateway of an application, not started yet. Without settings those of the environment hold.
+
+    Raises:
+        ConfigurationError: a setting of the environment doesn't fit.
+
+    """
+    return MountedGateway(settings or Settings.load(), app=app or Runcast())
+
+
+class MountedGateway:
+    """An ASGI app that serves while its `lifespan` lasts. Run as a server's only app, it sees to that itself."""
+
+    def __init__(self, settings: Settings, *, app: Runcast) -> None:
+        self._settings: Final = settings
+        self._app: Final = app
+        self._served: ASGIApp | None = None  # while the lifespan lasts
+
+    @asynccontextmanager
+    async def lifespan(self, _: object = None) -> AsyncIterator[None]:
+        """Start the gateway, and stop it at the end. A mounted app isn't told of start and stop: enter this.
+
+        Raises:
+            ConfigurationError: there is no REDIS_URL, or it is started already.
+            UnavailableError: the database can't be reached.
+
+        """
+        if self._served is not None:
+            raise ConfigurationError("the gateway is started already: enter its lifespan once")
+        async with open_gateway(self._settings, self._app, has_console=False) as gateway:
+            self._served = gateway.served
+            try:
+                yield
+            finally:
+                self._served = None
+                gateway.sockets.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request or WebSocket."""
+        if scope["type"] == "lifespan":
+            await Router(lifespan=self.lifespan)(scope, receive, send)
+        elif self._served is None:
+            raise ConfigurationError("the gateway is not started: FastAPI(lifespan=gateway.lifespan)")
+        else:
+            await self._served(scope, receive, send)
