@@ -147,6 +147,18 @@ async def test_runs_created_without_redis_are_executed_once_it_is_back(stack: St
     assert_whole(await stack.follow(run_id))
 
 
+async def test_runs_are_accepted_while_redis_hangs(stack: Stack, own_redis: RedisServer) -> None:
+    """The answer waits for the database, not for the sockets' time-outs; what was accepted is executed later."""
+    own_redis.pause()
+    try:
+        run_id = await stack.create("greet", name="Ada")  # the client gives up after 10 s; Redis' sockets after 50
+        canceled = await stack.http.post(f"/runs/{await stack.create('greet', name='Bob')}/cancel")
+    finally:
+        own_redis.resume()
+    assert canceled.json()["status"] == "canceled"
+    assert_whole(await stack.follow(run_id))
+
+
 async def test_a_dead_worker_is_told_of_even_if_there_is_no_other(stack: Stack) -> None:
     """No page shows "running" for ever: the gateway itself notices, and watchers see `retrying`."""
     await stack.stop_worker()
