@@ -14,7 +14,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 STATIC_DIR: Final = Path(__file__).parent / "static"
-_PAGE_PATH: Final = re.compile(r"/|/runs/(?!stats$)[^/]+")
+_RUN_PAGE_PATH: Final = re.compile(r"/runs/(?!stats$)[^/]+")
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -32,13 +32,13 @@ _DOCS_SCRIPT: Final = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-
 
 
 def is_page(scope: Scope) -> bool:
-    """Whether the request is a browser's that goes to one of the console's pages."""
-    return (
-        scope["type"] == "http"
-        and scope["method"] in {"GET", "HEAD"}
-        and _PAGE_PATH.fullmatch(scope["path"]) is not None
-        and "text/html" in Headers(scope=scope).get("accept", "")
-    )
+    """Whether the request is for one of the console's pages: the first one, or a browser's for that of a run."""
+    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
+        return False
+    if scope["path"] == "/":
+        return True
+    is_run = _RUN_PAGE_PATH.fullmatch(scope["path"]) is not None
+    return is_run and "text/html" in Headers(scope=scope).get("accept", "")
 
 
 class ConsolePages:
