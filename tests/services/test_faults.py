@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from runcast import Runcast
+from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.redis_client import open_redis
 from runcast.backends.sql import open_store
 from runcast.events import RunEvent, RunStatus, log_event
@@ -177,6 +178,24 @@ async def test_a_dead_worker_is_told_of_even_if_there_is_no_other(stack: Stack) 
             statuses.append(frame["payload"].get("status"))
     assert statuses[0] == "running"
     assert frame["attempt"] == 2
+
+
+async def test_a_dead_workers_run_is_executed_while_its_job_is_still_locked(
+    stack: Stack, own_redis: RedisServer
+) -> None:
+    """The database says who is dead; the queue, which learns it later, doesn't hold up the next attempt."""
+    await stack.stop_worker()
+    run_id = await stack.create("greet", name="Ada")
+    doomed = BullMQQueue(own_redis.url, lock_seconds=3600)
+    await doomed.take()
+    store = await open_store(stack.settings.database)
+    now = datetime.now(UTC)
+    await store.renew_lease("doomed", until=now + timedelta(seconds=0.5))
+    assert await store.claim_run(run_id, "doomed", now=now) is not None
+    await store.close()
+    await doomed.close()
+    stack.start_worker()
+    assert_whole(await stack.follow(run_id))
 
 
 async def test_a_cancel_of_a_run_whose_worker_died_still_ends_it(stack: Stack) -> None:
