@@ -148,6 +148,18 @@ async def test_an_unknown_run_is_told_without_a_hint_to_start_a_server() -> None
     assert (code, errors) == (1, "runcast: no run has the id 'run-1'\n")
 
 
+async def test_a_missing_key_is_told_with_the_variable_that_holds_it() -> None:
+    """Whoever uses the command sends no headers by hand."""
+    async with gateway() as server:
+        server.answers["/runs/stats"] = (
+            401,
+            {"code": "unauthorized", "detail": "give the API key: `Authorization: …`"},
+        )
+        code, output, errors = await watched("stats", url=server.url)
+    assert (code, output) == (1, "")
+    assert errors == "runcast: the server needs an API key: set RUNCAST_API_KEY to the right one\n"
+
+
 async def test_ctrl_c_stops_watching_and_nothing_else() -> None:
     """Exit code 130, no request to cancel, no traceback."""
     async with gateway(stays_silent_after(event(1))) as server:
