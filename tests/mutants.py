@@ -77,19 +77,19 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     ),
     _delivery(
         "attempt 0 isn't followed by attempt 1 on the wire",
-        "head.attempt in (cursor.attempt, 0)",
-        "head.attempt == cursor.attempt",
+        "and head.attempt in (cursor.attempt, 0)",
+        "and head.attempt == cursor.attempt",
     ),
     _delivery("holes are jumped", "return cursor.seq == head.seq + 1 and", "return cursor.seq > head.seq and"),
     _delivery(
         "what is known comes again",
-        "        if event.cursor <= head:\n            return False\n",
-        "",
+        "        if event.cursor > self.head:\n            self._hear_of",
+        "        if True:\n            self._hear_of",
     ),
     _delivery(
         "a live event beyond a hole doesn't say how far the log reaches",
-        "        self._hear_of(event.cursor)\n        if ",
-        "        if ",
+        "            self._hear_of(event.cursor)\n            self._hold",
+        "            self._hold",
     ),
     _delivery(
         "what waits after a live event's hole stays waiting",
@@ -97,7 +97,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "            self._append(event)\n            return True",
     ),
     _delivery(
-        "nothing is held after a hole", "        self._hold(event)\n        return False", "        return False"
+        "nothing is held after a hole", "            self._hold(event)\n        return False", "            pass\n        return False"
     ),
     _delivery(
         "the watchers aren't woken by a live event",
@@ -150,7 +150,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "return self.status.is_final and not self.needs_read",
         "return self.status.is_final",
     ),
-    _delivery("the tail isn't bounded", "if self._size <= self._tail_bytes:", "if True:"),
+    _delivery("the tail isn't bounded", "        if self._size > self._tail_bytes:", "        if False:"),
     _delivery(
         "the tail is trimmed to too much", "self._size > self._tail_bytes // 2", "self._size > self._tail_bytes * 2"
     ),
@@ -184,6 +184,21 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "if False:",
     ),
     _delivery("a status is overlooked", "            self.status = event.status\n", "            pass\n"),
+    # The past
+    _delivery(
+        "a read of the past is put before a tail that it doesn't lead to",
+        "while at and events[at - 1].cursor == base and",
+        "while at and",
+    ),
+    _delivery("what the tail has is put before it again", "if event.cursor <= self.base]", "]"),
+    _delivery("the past isn't bounded", " and size + len(events[at - 1].raw) <= self._tail_bytes", ""),
+    _delivery("bytes of the past aren't counted", "            size += len(events[at].raw)\n", ""),
+    _delivery(
+        "an attempt is made up where one begins",
+        "return candidate if is_surely_next(candidate, cursor) else Cursor(UNKNOWN_ATTEMPT, cursor.seq - 1)",
+        "return candidate",
+    ),
+    _delivery("the beginning of a run isn't known", "    if cursor.seq == 1:\n        return START\n", ""),
     # The subscription
     _delivery(
         "a cursor of a lost attempt is taken for a kept one",

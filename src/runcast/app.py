@@ -257,9 +257,14 @@ def _arguments(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapp
     if not args and not kwargs:
         return None
     try:
-        return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
+        signature = inspect.signature(function)
+        arguments = dict(signature.bind(*args, **kwargs).arguments)
     except (TypeError, ValueError):
         return {"args": args, **kwargs}
+    for parameter in signature.parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # it holds names of its own
+            arguments.update(arguments.pop(parameter.name, {}))
+    return arguments
 
 
 def _is_async(function: object) -> bool:

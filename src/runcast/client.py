@@ -57,6 +57,7 @@ SILENCE_SECONDS: Final = 15.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _FINISHED: Final = (1000, "run finished")
 _REFUSALS: Final = range(4400, 4500)  # close codes that say: trying again changes nothing
+_KEY_NEEDED: Final = "the server needs an API key: set RUNCAST_API_KEY to the right one"
 _MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 _TIMEOUT_SECONDS: Final = 30
 _BACKOFF: Final = Backoff(base_seconds=0.1, cap_seconds=5)
@@ -312,7 +313,7 @@ def _raise_if_refused(closed: websockets.ConnectionClosed, run_id: str) -> None:
 
 def _refused_handshake(status: int) -> Exception:
     if status == UnauthorizedError.http_status:
-        return UnauthorizedError("the server needs an API key: set RUNCAST_API_KEY to the right one")
+        return UnauthorizedError(_KEY_NEEDED)
     if status == ForbiddenOriginError.http_status:
         return ForbiddenOriginError("the server doesn't answer to this address or key")
     if status < 500 and status != 429:  # noqa: PLR2004  # the classes of HTTP; 429 passes with time
@@ -334,6 +335,8 @@ def _to_error(status: int, body: bytes) -> RuncastError:
         problem = _Problem()
     if not problem.code:
         return UnavailableError(f"this address is not a Runcast server (HTTP {status})")
+    if problem.code == UnauthorizedError.code:
+        return UnauthorizedError(_KEY_NEEDED)  # the server's sentence is for whoever speaks HTTP by hand
     kind = _KINDS.get(problem.code, RuncastError)
     error = kind.__new__(kind)  # the server has made the sentence; the class's own constructor would make another
     error.args = (problem.detail or problem.title,)

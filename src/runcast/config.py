@@ -2,14 +2,18 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runcast.errors import ConfigurationError
 
 DATABASE_FILE = "runcast.db"
 """The SQLite database's name in the data dir."""
+
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -34,7 +38,9 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address to bind; any but loopback needs an API key.")
     port: int = Field(default=3000, ge=0, le=65535, description="Port of API, gateway and console; 0 picks a free one.")
     web_port: int = Field(default=5173, ge=0, le=65535, description="A second port for the same; 0 turns it off.")
-    api_key: SecretStr | None = Field(default=None, description="If set, every request needs it as a Bearer token.")
+    api_key: SecretStr | None = Field(
+        default=None, description="If set, every request needs it as a Bearer token; ASCII, no spaces."
+    )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Host names answered besides loopback and `host`, separated by commas."
     )
@@ -99,6 +105,21 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_scheme(cls, value: str | None) -> str | None:
+        if value and urlsplit(value).scheme not in REDIS_SCHEMES:
+            raise PydanticCustomError("redis_url", "give one of " + ", ".join(f"{name}://" for name in REDIS_SCHEMES))
+        return value
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        # It travels in a header, where clients send other characters in different ways or not at all.
+        if value is not None and any(not "!" <= character <= "~" for character in value.get_secret_value()):
+            raise PydanticCustomError("api_key", "only ASCII letters, digits and punctuation can be sent as a key")
+        return value
+
     @classmethod
     def load(cls, **overrides: object) -> Self:
         """The environment's settings, with those given that are not None in their stead.
@@ -111,8 +132,15 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in overrides.items() if value is not None})  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ConfigurationError(f"setting {place}: {first['msg']}") from None
+            raise ConfigurationError(f"setting {cls._variable_of(str(first['loc'][0]))}: {first['msg']}") from None
+
+    @classmethod
+    def _variable_of(cls, place: str) -> str:
+        """The environment's name of a setting, which pydantic calls by its field or by its alias."""
+        field = cls.model_fields.get(place)
+        if field is None:
+            return place
+        return str(field.validation_alias or f"RUNCAST_{place.upper()}")
 
     @property
     def is_exposed(self) -> bool:

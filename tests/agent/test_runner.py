@@ -63,6 +63,10 @@ async def test_a_prompt_as_watchers_see_it() -> None:
             ]
         }
     ]
+    assert [each["input"] for each in journal.payloads("step_started")] == [
+        {"text": "Hello from Quik.day!"},
+        {"seconds": 0.001},
+    ]
     started, _ = journal.payloads("tool_started")
     completed, _ = journal.payloads("tool_completed")
     assert started == {"toolCallId": "call-1-1", "tool": "linkedin", "input": {"text": "Hello from Quik.day!"}}

@@ -9,7 +9,7 @@ it lists them. What came of each stands in docs/reliability.md.
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from runcast.cli import main as runcast
 from runcast.core import delivery
 from runcast.errors import StaleAttemptError
 from runcast.events import Cursor, LoggedEvent, RunEvent, encode_event, read_event
-from runcast.services import lookout, sweeper, takeover, watcher, writer
+from runcast.services import broadcast, live_run, lookout, sweeper, takeover, writer
 
 _CHECKOUT: Final = Path(__file__).parent.parent.parent
 
@@ -98,14 +98,12 @@ def _reuse_seqs() -> None:
 
 def _hide_rewinds() -> None:
     """A watcher that saw events which are lost isn't told."""
-    encode = watcher.Watcher._encode
+    raws = live_run.LiveRun.raws
 
-    def hide(self: watcher.Watcher, frame: delivery.Frame) -> bytes:
-        if isinstance(frame, LoggedEvent):
-            return encode(self, frame)
-        return self.heartbeat()
+    def hide(self: live_run.LiveRun, frames: Sequence[delivery.Frame]) -> list[bytes]:
+        return [raws(self, [frame])[0] if isinstance(frame, LoggedEvent) else self.heartbeat() for frame in frames]
 
-    watcher.Watcher._encode = hide  # type: ignore[method-assign]
+    live_run.LiveRun.raws = hide  # type: ignore[method-assign]
 
 
 def _forget_tail() -> None:
@@ -121,18 +119,19 @@ def _forget_tail() -> None:
 
 def _drop_equal_text() -> None:
     """Two deltas of the same text, one after the other, are taken for one that came twice."""
-    take = delivery.Subscription.take
+    raws, write = live_run.LiveRun.raws, broadcast.Broadcast.write
 
-    def take_new(self: delivery.Subscription, *, max_bytes: int) -> list[delivery.Frame]:
-        frames, last = [], b""
-        for frame in take(self, max_bytes=max_bytes):
-            text = frame.raw.partition(b'"delta":"')[2].partition(b'"')[0] if isinstance(frame, LoggedEvent) else b""
+    def without_repeats(frames: Sequence[bytes]) -> list[bytes]:
+        kept, last = [], b""
+        for frame in frames:
+            text = frame.partition(b'"delta":"')[2].partition(b'"')[0]
             if not text or text != last:
-                frames.append(frame)
+                kept.append(frame)
             last = text
-        return frames
+        return kept
 
-    delivery.Subscription.take = take_new  # type: ignore[method-assign]
+    live_run.LiveRun.raws = lambda self, frames: without_repeats(raws(self, frames))  # type: ignore[method-assign]
+    broadcast.Broadcast.write = lambda self, frames: write(self, without_repeats(frames))  # type: ignore[method-assign]
 
 
 PLANTS: Final[dict[str, Callable[[], None]]] = {

@@ -29,8 +29,8 @@ def taken_port() -> Iterator[int]:
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["up", "--port", "x"], "'x' is not a valid integer"),
-        (["up", "--port", "70000"], "setting port: Input should be less than or equal to 65535"),
-        (["up", "--workers", "0"], "setting workers: Input should be greater than or equal to 1"),
+        (["up", "--port", "70000"], "setting RUNCAST_PORT: Input should be less than or equal to 65535"),
+        (["up", "--workers", "0"], "setting RUNCAST_WORKERS: Input should be greater than or equal to 1"),
         (["up", "--port", "4000", "--web-port", "4000"], "--port and --web-port are both 4000"),
         (["up", "--host", "0.0.0.0"], "refusing to listen on 0.0.0.0 without a key: set RUNCAST_API_KEY"),
         (["up", "--host", "192.0.2.1"], "refusing to listen on 192.0.2.1 without a key"),
@@ -51,6 +51,26 @@ def test_wrong_usage_is_one_line_and_code_2(arguments: list[str], reason: str, t
     assert result.stderr.count("\n") == 1
     assert reason in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("RUNCAST_TAIL_BYTES", "1", "setting RUNCAST_TAIL_BYTES: Input should be greater than or equal to 1024"),
+        ("REDIS_URL", "localhost:6379", "setting REDIS_URL: give one of redis://, rediss://, unix://"),
+        ("RUNCAST_API_KEY", "schlüssel", "setting RUNCAST_API_KEY: only ASCII"),
+        ("RUNCAST_API_KEY", "two words", "setting RUNCAST_API_KEY: only ASCII"),
+    ],
+)
+def test_a_variable_that_does_not_fit_is_named_before_anything_starts(
+    variable: str, value: str, reason: str, tmp_path: Path
+) -> None:
+    """One line with the name under which the environment has it, and nothing left behind."""
+    result = runcast("up", "--port", "0", "--web-port", "0", cwd=str(tmp_path), env={variable: value})
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"runcast: {reason}")
+    assert result.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["--port", "--web-port"])
@@ -126,6 +146,18 @@ async def test_an_unknown_run_is_told_without_a_hint_to_start_a_server() -> None
     async with gateway(sends(close=(4404, "no such run"))) as server:
         code, _, errors = await watched("watch", RUN_ID, url=server.url)
     assert (code, errors) == (1, "runcast: no run has the id 'run-1'\n")
+
+
+async def test_a_missing_key_is_told_with_the_variable_that_holds_it() -> None:
+    """Whoever uses the command sends no headers by hand."""
+    async with gateway() as server:
+        server.answers["/runs/stats"] = (
+            401,
+            {"code": "unauthorized", "detail": "give the API key: `Authorization: …`"},
+        )
+        code, output, errors = await watched("stats", url=server.url)
+    assert (code, output) == (1, "")
+    assert errors == "runcast: the server needs an API key: set RUNCAST_API_KEY to the right one\n"
 
 
 async def test_ctrl_c_stops_watching_and_nothing_else() -> None:

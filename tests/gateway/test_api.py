@@ -145,6 +145,8 @@ async def test_a_bad_request_says_what_is_wrong_and_where(
 async def test_a_body_that_is_no_json_or_too_large_is_refused(stack: Stack) -> None:
     """With a length it isn't even read; without one it is counted as it comes."""
     assert_problem(await stack.http.post("/runs", content=b"{nope"), 400, "invalid_json")
+    empty = assert_problem(await stack.http.post("/runs"), 422, "invalid_input")
+    assert empty["detail"] == "the body is empty: send a JSON object"
     large = b'{"prompt":"' + b"x" * 1_100_000 + b'"}'
     assert_problem(await stack.http.post("/runs", content=large), 413, "too_large")
 
@@ -189,6 +191,14 @@ async def test_the_api_describes_itself(stack: Stack) -> None:
     )
     default = document["paths"]["/runs"]["post"]["responses"]["default"]
     assert list(default["content"]) == ["application/problem+json"]
+
+
+async def test_the_console_is_at_the_root_whoever_asks(stack: Stack) -> None:
+    """Only a run's page shares its address with data, and is told from it by what is accepted."""
+    for accept in ("*/*", "text/html"):
+        page = await stack.http.get("/", headers={"accept": accept})
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert_problem(await stack.http.get("/runs/nobody"), 404, "run_not_found")
 
 
 async def test_health_and_readiness(stack: Stack) -> None:

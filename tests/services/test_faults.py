@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from runcast import Runcast
+from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.redis_client import open_redis
 from runcast.backends.sql import open_store
 from runcast.events import RunEvent, RunStatus, log_event
@@ -147,6 +148,18 @@ async def test_runs_created_without_redis_are_executed_once_it_is_back(stack: St
     assert_whole(await stack.follow(run_id))
 
 
+async def test_runs_are_accepted_while_redis_hangs(stack: Stack, own_redis: RedisServer) -> None:
+    """The answer waits for the database, not for the sockets' time-outs; what was accepted is executed later."""
+    own_redis.pause()
+    try:
+        run_id = await stack.create("greet", name="Ada")  # the client gives up after 10 s; Redis' sockets after 50
+        canceled = await stack.http.post(f"/runs/{await stack.create('greet', name='Bob')}/cancel")
+    finally:
+        own_redis.resume()
+    assert canceled.json()["status"] == "canceled"
+    assert_whole(await stack.follow(run_id))
+
+
 async def test_a_dead_worker_is_told_of_even_if_there_is_no_other(stack: Stack) -> None:
     """No page shows "running" for ever: the gateway itself notices, and watchers see `retrying`."""
     await stack.stop_worker()
@@ -165,6 +178,24 @@ async def test_a_dead_worker_is_told_of_even_if_there_is_no_other(stack: Stack) 
             statuses.append(frame["payload"].get("status"))
     assert statuses[0] == "running"
     assert frame["attempt"] == 2
+
+
+async def test_a_dead_workers_run_is_executed_while_its_job_is_still_locked(
+    stack: Stack, own_redis: RedisServer
+) -> None:
+    """The database says who is dead; the queue, which learns it later, doesn't hold up the next attempt."""
+    await stack.stop_worker()
+    run_id = await stack.create("greet", name="Ada")
+    doomed = BullMQQueue(own_redis.url, lock_seconds=3600)
+    await doomed.take()
+    store = await open_store(stack.settings.database)
+    now = datetime.now(UTC)
+    await store.renew_lease("doomed", until=now + timedelta(seconds=0.5))
+    assert await store.claim_run(run_id, "doomed", now=now) is not None
+    await store.close()
+    await doomed.close()
+    stack.start_worker()
+    assert_whole(await stack.follow(run_id))
 
 
 async def test_a_cancel_of_a_run_whose_worker_died_still_ends_it(stack: Stack) -> None:
@@ -282,7 +313,8 @@ async def test_heartbeats_go_on_while_redis_hangs(stack: Stack, own_redis: Redis
     await stack.stop_worker()
     run_id = await stack.create("greet", name="Ada")
     async with stack.watch(run_id) as socket:
-        await socket.recv()
+        while "seq" not in await receive(socket):
+            pass  # what there is has been read: the log is not being asked just now
         own_redis.pause()
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import sqlite3
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bullmq import Queue
+from structlog.testing import capture_logs
 
 from runcast import RunContext
 from runcast.backends.redis_client import open_redis
@@ -43,6 +45,16 @@ async def test_a_runner_that_raises_fails_its_run_and_no_other(
     assert (await stack.follow(await stack.create("greet", name="Ada")))[-1]["payload"]["status"] == "done"
 
 
+async def test_a_runners_exception_is_logged_with_its_place_and_our_own_without(stack: Stack) -> None:  # noqa: F811
+    """Whoever wrote the runner has to find the line; a refusal says all there is to say."""
+    with capture_logs() as lines:
+        await stack.follow(await stack.create("explode", where="step"))
+        await stack.follow(await stack.create("prompt", prompt="make me a sandwich"))
+    boom, refusal = (line["exc_info"] for line in lines if line["event"] == "run failed")
+    assert "bang" in "".join(traceback.format_exception(boom))
+    assert refusal is None
+
+
 async def test_a_prompt_that_is_not_understood_fails_with_help(stack: Stack) -> None:  # noqa: F811
     """The error says what can be done instead."""
     answer = await stack.http.post("/runs", json={"prompt": "make me a sandwich"})
@@ -68,13 +80,18 @@ async def test_a_job_of_a_foreign_producer_becomes_a_run(stack: Stack, redis_url
     await queue.add("any name", {"prompt": "wait 1 ms", "tags": ["node"]})
     await queue.add("greet", {"runId": "my-run", "input": {"name": "Ada"}})
     await queue.add("greet", {"input": {"nonsense": 1}})
+    odd = await queue.add("greet", {"runId": "user@x.com/7", "input": {"name": "Ada"}})
     run = await wait_for_status(stack, "my-run", "done")
     assert run["output"] == {"words": ["hello Ada"]}
     async with asyncio.timeout(15):
         while not (tagged := (await stack.get("/runs?tag=node&status=done"))["runs"]):
             await asyncio.sleep(0.01)
+        while not await odd.isFailed():
+            await asyncio.sleep(0.01)
     assert tagged[0]["runner"] == "prompt"
     assert len((await stack.get("/runs"))["runs"]) == 2
+    reason = str(await client.hget(f"bull:runs:{odd.id}", "failedReason"))
+    assert "'user@x.com/7' can't be a run's id" in reason
     await client.aclose()
 
 

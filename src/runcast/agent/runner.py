@@ -55,13 +55,13 @@ async def execute_plan(run: RunContext, plan: Plan, toolbox: Toolbox, *, max_res
     outputs: list[Mapping[str, Any]] = []
     for step in plan.steps:
         call = functools.partial(_call_tool, run, step, toolbox[step.tool])
-        outputs.append(await run.step(step.name, call, step.input.show()))
+        outputs.append(await run.step(step.name, call, **step.input.show()))
     summary = _summarize(plan, toolbox, outputs)
     _say(run, summary)
     return {"summary": summary, "steps": _list_outputs(plan, outputs, max_result_bytes)}
 
 
-async def _call_tool(run: RunContext, step: PlannedStep, tool: Tool[Any], shown_input: dict[str, Any]) -> Any:
+async def _call_tool(run: RunContext, step: PlannedStep, tool: Tool[Any], /, **shown_input: Any) -> Any:
     call = {"toolCallId": f"call-{run.attempt}-{step.index}", "tool": step.tool}
     run.emit(EventType.TOOL_STARTED, {**call, "input": shown_input})
     try:

@@ -127,7 +127,7 @@ def _arguments(home: Path, socket: Path) -> list[str]:
         "save": "",  # the append-only file is the one copy
         "maxmemory-policy": "noeviction",  # a queue that drops entries loses runs
         "daemonize": "no",
-        "loglevel": "notice",
+        "loglevel": "warning",  # its last lines are shown when it dies: not how it started
         "logfile": "",
     }
     return [word for name, value in options.items() for word in (f"--{name}", value)]

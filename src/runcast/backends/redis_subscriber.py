@@ -28,8 +28,8 @@ from runcast.concurrency import end_tasks
 log = structlog.get_logger()
 
 MessageHandler = Callable[[bytes], None]
-PROBE_SECONDS: Final = 5.0
-SUBSCRIBE_TIMEOUT_SECONDS: Final = 5.0
+PROBE_SECONDS: Final = 2.0
+SUBSCRIBE_TIMEOUT_SECONDS: Final = 2.0
 FIRST_LINK_SECONDS: Final = 2.0
 _CHANNELS_PER_COMMAND: Final = 500
 _LINK_ERRORS: Final = (RedisError, OSError, TimeoutError, RuntimeError)  # the last is uvloop's, for a closed connection

@@ -79,15 +79,12 @@ class Feed:
 
     def receive_live(self, event: LoggedEvent) -> bool:
         """Take an event from the wire. True if the tail has grown."""
-        cursor = event.cursor
-        # Fast path: `is_surely_next` written out, for every event of every watched run passes here.
-        if cursor.seq == self.head.seq + 1 and self.head.attempt in (cursor.attempt, 0):
+        if is_surely_next(self.head, event.cursor):
             self._append(event)
-            if self._early:
-                self._take_early()
+            self._take_early()
             return True
-        if cursor > self.head:
-            self._hear_of(cursor)
+        if event.cursor > self.head:
+            self._hear_of(event.cursor)
             self._hold(event)
         return False
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runcast.gateway.mounting import path_in
 
 STATIC_DIR: Final = Path(__file__).parent / "static"
-_PAGE_PATH: Final = re.compile(r"/|/runs/(?!stats$)[^/]+")
+_RUN_PAGE_PATH: Final = re.compile(r"/runs/(?!stats$)[^/]+")
 _CONTENT_SECURITY_POLICY: Final = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -34,13 +34,13 @@ _DOCS_SCRIPT: Final = 'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-
 
 
 def is_page(scope: Scope) -> bool:
-    """Whether the request is a browser's that goes to one of the console's pages."""
-    return (
-        scope["type"] == "http"
-        and scope["method"] in {"GET", "HEAD"}
-        and _PAGE_PATH.fullmatch(path_in(scope)) is not None
-        and "text/html" in Headers(scope=scope).get("accept", "")
-    )
+    """Whether the request is for one of the console's pages: the first one, or a browser's for that of a run."""
+    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"}:
+        return False
+    path = path_in(scope)
+    if path == "/":
+        return True
+    return _RUN_PAGE_PATH.fullmatch(path) is not None and "text/html" in Headers(scope=scope).get("accept", "")
 
 
 class ConsolePages:

@@ -52,6 +52,8 @@ async def _on_runcast_error(_: Request, error: Any) -> JSONResponse:
 
 async def _on_validation_error(_: Request, error: Any) -> JSONResponse:
     first = error.errors()[0]
+    if first["type"] == "missing" and first["loc"] == ("body",):
+        return problem_of(InvalidInputError("the body is empty: send a JSON object"))
     is_json = first["type"] != "json_invalid"
     place = ".".join(str(part) for part in first["loc"] if part not in {"body", "query", "path"})
     detail = f"{place}: {first['msg']}" if place and is_json else str(first["msg"])

@@ -14,7 +14,7 @@ import stamina
 import structlog
 
 from runcast.app import Runcast, RunContext, describe_error
-from runcast.errors import InvalidInputError, StaleAttemptError, TooLargeError, UnavailableError
+from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError, UnavailableError
 from runcast.events import EventType, RunStatus, StepStatus
 from runcast.ports import RunLog, RunStore
 from runcast.records import Claim, RunError, StatusChange
@@ -164,7 +164,9 @@ class Execution:
         if task.cancelled():
             self._conclude_cancelled(writer)
         elif (failure := task.exception()) is not None:
-            log.info("run failed", run_id=self._run.id, error=repr(failure))
+            # Our own errors say all there is to say; of others their author has to know the place.
+            trace = None if isinstance(failure, RuncastError) else failure
+            log.info("run failed", run_id=self._run.id, error=repr(failure), exc_info=trace)
             self._end(writer, RunStatus.FAILED, error=describe_error(failure))
         else:
             try:

@@ -1,5 +1,6 @@
 """History: what happened in a run after a cursor, from the log while it has it, else from the archive."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,6 +11,9 @@ from runcast.ports import RunLog, RunStore
 
 MAX_EVENTS_PER_READ: Final = 500
 MAX_BYTES_PER_READ: Final = 262_144
+MAX_LOG_SECONDS: Final = 2.0
+"""A log that takes longer hangs: then the archive is asked."""
+
 FIRST_LIMIT: Final = 16
 """Events in a reader's first page, whose size it can't know: 16 MiB of the largest ones."""
 
@@ -37,8 +41,9 @@ class History:
         if not self._log.get_stats().connected:  # every read would wait for a time-out first
             return ()
         try:
-            return _sure(await self._log.read(run_id, after, limit=limit), after)
-        except UnavailableError:
+            async with asyncio.timeout(MAX_LOG_SECONDS):
+                return _sure(await self._log.read(run_id, after, limit=limit), after)
+        except (UnavailableError, TimeoutError):
             return ()
 
     async def _read_archive(self, run_id: str, after: Cursor, limit: int) -> Sequence[LoggedEvent]:

@@ -19,7 +19,7 @@ from runcast.events import START, Cursor, format_ts
 from runcast.ports import RunLog, RunStore
 from runcast.records import is_run_id
 from runcast.services.broadcast import Outlet
-from runcast.services.history import History
+from runcast.services.history import MAX_LOG_SECONDS, History
 from runcast.services.live_run import LiveRun, Surroundings
 from runcast.services.lookout import Lookout
 from runcast.services.turn import Turn
@@ -173,6 +173,7 @@ class RunHub:
         if not self._log.get_stats().connected:
             return START
         try:
-            return (await self._log.read_last([run_id]))[0]
-        except UnavailableError:
+            async with asyncio.timeout(MAX_LOG_SECONDS):
+                return (await self._log.read_last([run_id]))[0]
+        except (UnavailableError, TimeoutError):
             return START  # the database says how far it knows; once the log is back, it is asked

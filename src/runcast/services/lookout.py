@@ -117,7 +117,8 @@ class Lookout:
             async with asyncio.timeout(self._heartbeat_seconds / 2):
                 lasts = await self._log.read_last(list(runs))
         except (UnavailableError, TimeoutError) as error:
-            log.warning("❌ the log can't be asked how far the runs have got", runs=len(runs), error=str(error))
+            reason = str(error) or "it doesn't answer"
+            log.warning("❌ the log can't be asked how far the runs have got", runs=len(runs), error=reason)
             return
         _tell(runs, dict(zip(runs, lasts, strict=True)))
 

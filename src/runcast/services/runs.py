@@ -4,9 +4,11 @@ A run is acknowledged once the database has it. Telling the log and the queue co
 the run waits: the sweeper puts it into the queue when they can.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -21,6 +23,10 @@ from runcast.ports import JobQueue, Missing, RunLog, RunStore
 from runcast.records import Job, NewRun, Run, RunFilter, RunPage, Step, is_run_id
 
 log = structlog.get_logger()
+
+REDIS_PATIENCE_SECONDS: Final = 2.0
+"""How long one of Redis' parts in a request may take. It is past what a loaded server needs, and below what a caller
+waits for an answer."""
 
 MAX_TAGS: Final = 20
 MAX_TAG_CHARS: Final = 64
@@ -98,6 +104,10 @@ class RunService:
             InvalidInputError, RunnerNotFoundError, TooLargeError: its data don't make a run.
 
         """
+        if (named := job.data.get("runId")) is not None and named != run_id:
+            raise InvalidInputError(
+                f"{named!r} can't be a run's id: letters, digits, - and _, at most 64", field="runId"
+            )
         data = {"runner": job.name, **job.data}
         if "prompt" in data and data["runner"] not in self._app.runners:
             del data["runner"]  # to other producers a job's name is a label of their own
@@ -197,25 +207,44 @@ class RunService:
 
     async def _enqueue(self, run: Run) -> None:
         try:
-            await self._queue.add(Job(id=run.id, name=run.runner, data={"runId": run.id}))
+            async with _within_patience():
+                await self._queue.add(Job(id=run.id, name=run.runner, data={"runId": run.id}))
         except UnavailableError as error:
             log.warning("❌ the run is stored but not queued yet", run_id=run.id, error=str(error))
 
     async def _tell(self, run_id: str, events: Sequence[LoggedEvent]) -> None:
         try:
-            if isinstance(await self._log.append(run_id, events), Missing):
-                # Redis has lost what came before; the archive has it.
-                first = events[0].cursor
-                await self._log.fence(run_id, first.attempt, floor=first.seq - 1)
-                await self._log.append(run_id, events)
+            async with _within_patience():
+                await self._append(run_id, events)
         except UnavailableError as error:
             log.warning("❌ watchers will hear later", run_id=run_id, error=str(error))
 
+    async def _append(self, run_id: str, events: Sequence[LoggedEvent]) -> None:
+        if isinstance(await self._log.append(run_id, events), Missing):
+            # Redis has lost what came before; the archive has it.
+            first = events[0].cursor
+            await self._log.fence(run_id, first.attempt, floor=first.seq - 1)
+            await self._log.append(run_id, events)
+
     async def _tell_workers(self, run_id: str) -> None:
         try:
-            await self._log.send_control({"cancel": run_id})
+            async with _within_patience():
+                await self._log.send_control({"cancel": run_id})
         except UnavailableError as error:
             log.warning("❌ the worker will see the cancel at its next heartbeat", run_id=run_id, error=str(error))
+
+
+@contextlib.asynccontextmanager
+async def _within_patience() -> AsyncIterator[None]:
+    """Give Redis up after a while: what is in the database by now is told by the sweepers, too.
+
+    A Redis that hangs, or a network that swallows packets, would keep the caller waiting for the sockets' time-outs.
+    """
+    try:
+        async with asyncio.timeout(REDIS_PATIENCE_SECONDS):
+            yield
+    except TimeoutError:
+        raise UnavailableError(f"Redis didn't answer within {REDIS_PATIENCE_SECONDS} s") from None
 
 
 def _event(run_id: str, payload: Mapping[str, Any], now: datetime, *, seq: int, attempt: int) -> LoggedEvent:

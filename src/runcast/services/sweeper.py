@@ -71,7 +71,10 @@ class Sweeper:
         return len(run_ids)
 
     async def _enqueue(self, run: Run) -> None:
-        job = Job(id=run.id, name=run.runner, data={"runId": run.id})
+        # An attempt after the first has a job of its own: the dead worker's stays locked in the queue, or put off, for
+        # some time, and adding it again would change nothing. Whichever comes first takes the run.
+        job_id = run.id if run.attempt == 0 else f"{run.id}-{run.attempt}"
+        job = Job(id=job_id, name=run.runner, data={"runId": run.id})
         await self._try_redis(lambda: self._queue.add(job), run.id, otherwise="the run stays out of the queue for now")
 
     async def _try_redis(self, action: Callable[[], Awaitable[object]], run_id: str, *, otherwise: str) -> None:
