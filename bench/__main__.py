@@ -1,59 +1,85 @@
-"""`python -m bench`: measure, print as it goes, and write tables, plots and raw numbers into bench/results/."""
+"""`python -m bench`: measures, says how it goes, and writes tables, plots and raw numbers into bench/results/."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn, TypeVar
 
-from bench.errors import UnavailableError, VoidError
-from bench.machine import Cores, describe_machine, raise_file_limit
-from bench.redis_server import start_redis
+from bench.machine import raise_file_limit
 from bench.registry import SCENARIOS, SERVERS
+from bench.report import write_report
+from bench.results import PARTIAL, RESULTS
 from bench.scenarios.base import QUICK, THOROUGH
-from bench.servers.base import Lab
+from bench.session import Session
 
 T = TypeVar("T")
+INTERRUPTED = 130
 
 
 def main() -> int:
-    options = parse()
-    servers, scenarios = pick(SERVERS, options.servers), pick(SCENARIOS, options.only)
-    raise_file_limit()
-    cores = Cores.choose()
-    effort = QUICK if options.quick else THOROUGH
-    print(describe_machine(cores))
-    installed = {}
-    for name, server in servers.items():
+    """Do what the command line says; returns the exit code."""
+    options = _parse()
+    if options.list:
+        _list()
+        return 0
+    signal.signal(signal.SIGTERM, _stop)
+    is_whole = not (options.servers or options.quick)
+    results = options.results or (RESULTS if is_whole else PARTIAL)
+    if not options.report:
+        raise_file_limit()
+        session = Session(
+            servers=_pick(SERVERS, options.servers),
+            scenarios=_pick(SCENARIOS, options.only),
+            repetitions=options.runs,
+            effort=QUICK if options.quick else THOROUGH,
+            results=results,
+            lock=options.lock,
+            say=_say,
+        )
         try:
-            print(f"{name}: {server.install()}")
-            installed[name] = server
-        except UnavailableError as error:
-            print(f"{name}: not here: {error}")
-    for scenario in scenarios.values():
-        for repetition in range(options.runs):
-            for name, server in installed.items():
-                try:
-                    with start_redis(core=cores.redis) as redis:
-                        figures = scenario.measure(server, Lab(redis, cores), effort)
-                except VoidError as error:
-                    print(f"{scenario.name} {repetition + 1} {name:12} VOID {error}", flush=True)
-                    continue
-                shown = "  ".join(f"{c.heading} {figures[c.figure] / c.unit:.{c.digits}f}" for c in scenario.columns)
-                print(f"{scenario.name} {repetition + 1} {name:12} {shown}", flush=True)
+            session.run()
+        except KeyboardInterrupt:
+            _say("stopped; what was through is kept")
+            return INTERRUPTED
+    _say("\n" + write_report(results))
     return 0
 
 
-def parse() -> argparse.Namespace:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", help="scenarios, separated by commas")
-    parser.add_argument("--servers", help="servers, separated by commas")
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", metavar="SCENARIO,…", help="these scenarios")
+    parser.add_argument("--servers", metavar="NAME,…", help="these servers; the results go to bench/results/partial/")
+    parser.add_argument("--runs", type=int, default=5, metavar="N", help="repetitions of each  [default: 5]")
+    parser.add_argument("--quick", action="store_true", help="short windows: to see that it works, not how fast")
+    parser.add_argument("--results", type=Path, metavar="FOLDER", help="where to write, instead")
+    parser.add_argument("--lock", type=Path, metavar="FILE", help="hold a lock on this file during each measurement")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write tables and plots anew")
+    parser.add_argument("--list", action="store_true", help="list scenarios and servers")
     return parser.parse_args()
 
 
-def pick(known: Mapping[str, T], names: str | None) -> dict[str, T]:
-    return {name: known[name] for name in names.split(",")} if names else dict(known)
+def _pick(known: Mapping[str, T], names: str | None) -> dict[str, T]:
+    wanted = names.split(",") if names else list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        sys.exit(f"bench: there is no {', '.join(unknown)}; there are {', '.join(known)}")
+    return {name: known[name] for name in known if name in wanted}
+
+
+def _list() -> None:
+    for known in (SCENARIOS, SERVERS):
+        for name, one in known.items():
+            _say(f"{name:<18}{one.title}")
+        _say("")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the command's output
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

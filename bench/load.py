@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -42,7 +42,7 @@ def build(name: str) -> Path:
     BUILD_FOLDER.mkdir(parents=True, exist_ok=True)
     # Beside it and then in its place: two benches may build at once.
     fresh = program.with_suffix(f".{os.getpid()}")
-    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", fresh, *sources], check=True)  # noqa: S603 - found on PATH
+    subprocess.run([compiler, "-O2", "-Wall", "-Wextra", "-o", fresh, *sources], check=True)
     fresh.rename(program)
     return program
 
@@ -57,6 +57,7 @@ class Endpoint:
     publish_raw: str | None = None
     path: str = "/ws/runs/%r"
     wire: str = "plain"
+    protocol: str | None = None
     hello: Sequence[str] = ()
     greeting: str | None = '"connected"'
     first_seq: int = 1
@@ -77,6 +78,8 @@ class Endpoint:
         ]
         if self.greeting is not None:
             words.append(("greeting", self.greeting))
+        if self.protocol is not None:
+            words.append(("protocol", self.protocol))
         if self.publish_raw is not None:
             words.append(("publish-raw", self.publish_raw))
         else:
@@ -104,17 +107,19 @@ class Load:
         """Publish so many events of each run, and wait until they are delivered."""
         return self._command(f"publish {events}")
 
-    def drop(self, missed: int) -> dict[str, Any]:
-        """All clients go, so many events of each run are published, all clients come back and get them."""
-        return self._command(f"drop {missed}")
+    def leave(self) -> None:
+        """All clients go at once, without a word."""
+        self._command("leave")
+
+    def come_back(self) -> dict[str, Any]:
+        """They come back with their cursors; answered when each has what it missed."""
+        return self._command("return")
 
     def _command(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it has said why
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has said why
         return self.read_answer()
 
     def read_answer(self) -> dict[str, Any]:
@@ -137,10 +142,8 @@ class Load:
         """Let it close its connections and end."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with suppress(BrokenPipeError):
             self._process.stdin.close()
-        except BrokenPipeError:
-            pass
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -152,7 +155,7 @@ class Load:
     def start(cls, argv: Sequence[str], *, core: int) -> Self:
         """Start it and wait until its clients are there."""
         with pinned(core):
-            process = subprocess.Popen(  # noqa: S603 - the bench's own program
+            process = subprocess.Popen(
                 leash.wrap(list(argv), parent_pid=os.getpid(), python=sys.executable),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -34,7 +34,7 @@ def find_free_port() -> int:
 
 @contextmanager
 def start_process(
-    argv: Sequence[str | Path],
+    argv: Sequence[object],
     *,
     core: int,
     is_ready: Callable[[], bool],
@@ -44,7 +44,7 @@ def start_process(
     """Run a server on a core until the block ends; its output is shown only if it fails to start."""
     with tempfile.TemporaryFile() as output:
         with pinned(core):
-            process = subprocess.Popen(  # noqa: S603 - the bench's own servers
+            process = subprocess.Popen(
                 leash.wrap([str(word) for word in argv], parent_pid=os.getpid(), python=sys.executable),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -53,7 +53,7 @@ def start_process(
                 cwd=cwd,
             )
         try:
-            _await_ready(process, is_ready, lambda: _read_tail(output.fileno()))
+            _await_ready(process, str(argv[0]), is_ready, lambda: _read_tail(output.fileno()))
             yield process
         finally:
             _stop(process)
@@ -66,13 +66,15 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _await_ready(process: subprocess.Popen[bytes], is_ready: Callable[[], bool], said: Callable[[], str]) -> None:
+def _await_ready(
+    process: subprocess.Popen[bytes], name: str, is_ready: Callable[[], bool], said: Callable[[], str]
+) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not is_ready():
         if process.poll() is not None:
-            raise VoidError(f"{process.args} ended with {process.returncode}: {said()}")
+            raise VoidError(f"{name} ended with {process.returncode}: {said()}")
         if time.monotonic() > deadline:
-            raise VoidError(f"{process.args} isn't ready: {said()}")
+            raise VoidError(f"{name} isn't ready: {said()}")
         time.sleep(0.02)
 
 

@@ -4,13 +4,49 @@ from collections.abc import Mapping
 from typing import Final
 
 from bench.scenarios.base import Scenario
-from bench.scenarios.fanout import Fanout
+from bench.scenarios.connections import Idle, Storm
+from bench.scenarios.fanout import Fanout, ManyRuns
+from bench.scenarios.growth import Growth
+from bench.scenarios.queries import Queries
+from bench.scenarios.reconnect import Reconnect
+from bench.scenarios.steady import Latency, RunShaped, Tokens
 from bench.servers.base import Server
+from bench.servers.bun import Bun
+from bench.servers.channels import Channels
 from bench.servers.floor import Floor, JoiningFloor
+from bench.servers.nats import Nats
+from bench.servers.nchan import Nchan
 from bench.servers.node import NodeOriginal, NodeTuned
-from bench.servers.runcast import Runcast
+from bench.servers.runcast import PolledRuncast, PollingRuncast, Runcast
+from bench.servers.socketio import SocketIO, SocketIOStreams
 
-SERVERS: Final[Mapping[str, Server]] = {
-    server.name: server for server in (Floor(), JoiningFloor(), Runcast(), NodeOriginal(), NodeTuned())
-}
-SCENARIOS: Final[Mapping[str, Scenario]] = {scenario.name: scenario for scenario in (Fanout(),)}
+_SERVERS: Final = (
+    Floor(),
+    JoiningFloor(),
+    Runcast(),
+    PollingRuncast(),
+    PolledRuncast(),
+    NodeOriginal(),
+    NodeTuned(),
+    Bun(),
+    Nats(),
+    Nchan(),
+    SocketIO(),
+    SocketIOStreams(),
+    Channels(),
+)
+_SCENARIOS: Final = (
+    Fanout(),
+    ManyRuns(),
+    Tokens(),
+    RunShaped(),
+    Latency(),
+    Idle(),
+    Storm(),
+    Reconnect(),
+    Queries(),
+    Growth(),
+)
+
+SERVERS: Final[Mapping[str, Server]] = {server.name: server for server in _SERVERS}
+SCENARIOS: Final[Mapping[str, Scenario]] = {scenario.name: scenario for scenario in _SCENARIOS}

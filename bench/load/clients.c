@@ -29,6 +29,7 @@ struct client {
     uint64_t next;          /* the seq that has to come now */
     struct bytes held;      /* the start of a frame that isn't whole */
     struct bytes inner;     /* NATS: the start of a message that isn't whole */
+    char session[32], offset[32]; /* who it was and what it has seen, in the server's own words, for when it comes back */
 };
 
 struct arrival arrival;
@@ -118,11 +119,17 @@ static void send_handshake(struct client *client)
     const char *id = runs[client->run].id;
     request.length = 0;
     put_text(&request, "GET ");
-    put_template(&request, options.path, id, client->next - 1, NULL);
+    put_template(&request, options.path, id, client->next - 1, client->offset);
     put_text(&request, " HTTP/1.1\r\nHost: 127.0.0.1:");
     put_number(&request, (uint64_t)options.port);
     put_text(&request, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-                       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+                       "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n");
+    if (options.protocol) {
+        put_text(&request, "Sec-WebSocket-Protocol: ");
+        put_text(&request, options.protocol);
+        put_text(&request, "\r\n");
+    }
+    put_text(&request, "\r\n");
     if (send(client->fd, request.data, request.length, MSG_NOSIGNAL) != (ssize_t)request.length)
         fail("a handshake can't be sent: %s", strerror(errno));
 }
@@ -140,14 +147,27 @@ static void become_live(struct client *client)
     become_whole_if_so(client);
 }
 
+static void join_socketio(struct client *client)
+{
+    char text[256];
+    int length = snprintf(text, sizeof text, "40{\"run\":\"%s\"", runs[client->run].id);
+    if (client->session[0])
+        length += snprintf(text + length, sizeof text - (size_t)length, ",\"pid\":\"%s\",\"offset\":\"%s\"",
+                           client->session, client->offset);
+    length += snprintf(text + length, sizeof text - (size_t)length, "}");
+    send_frame(client, OPCODE_TEXT, text, (size_t)length);
+}
+
 static void say_hello(struct client *client)
 {
     static struct bytes text;
     client->state = GREETING;
     note_arrival(&arrival.upgraded, &arrival.upgraded_ns);
+    if (options.wire == WIRE_SOCKETIO)
+        join_socketio(client);
     for (int i = 0; i < options.hellos; i++) {
         text.length = 0;
-        put_template(&text, options.hello[i], runs[client->run].id, client->next - 1, NULL);
+        put_template(&text, options.hello[i], runs[client->run].id, client->next - 1, client->offset);
         send_frame(client, options.wire == WIRE_NATS ? OPCODE_BINARY : OPCODE_TEXT, text.data, text.length);
     }
     if (!options.greeting)
@@ -213,12 +233,45 @@ static void receive_text(struct client *client, const char *text, size_t length)
         become_whole_if_so(client);
 }
 
+/* What stands between `from` and the next `stop`, if it fits. */
+static void copy_until(char *to, size_t room, char stop, const char *from, const char *end)
+{
+    const char *found = memchr(from, stop, (size_t)(end - from));
+    size_t length = found ? (size_t)(found - from) : room;
+    if (length < room) {
+        memcpy(to, from, length);
+        to[length] = 0;
+    }
+}
+
+/* Engine.IO's ping, the answer to the join, and events: 42["event",{…}] or, where they are kept, 42["event",{…},"OFFSET"] */
 static void receive_socketio(struct client *client, const char *text, size_t length)
 {
-    if (length == 1 && text[0] == '2')
+    static const char name[] = "\"pid\":\"";
+    const char *end = text + length, *pid;
+    if (length == 1 && text[0] == '2') {
         send_frame(client, OPCODE_TEXT, "3", 1);
-    else
+        return;
+    }
+    if (length > 2 && text[1] == '0' && (pid = memmem(text, length, name, sizeof name - 1)))
+        copy_until(client->session, sizeof client->session, '"', pid + sizeof name - 1, end);
+    if (client->session[0] && length > 8 && end[-2] == '"') {
+        const char *quote = memrchr(text, '"', length - 2);
+        copy_until(client->offset, sizeof client->offset, '"', quote + 1, end);
+    }
+    receive_text(client, text, length);
+}
+
+/* Nchan: lines of which the first is the message's id, an empty one, the message. */
+static void receive_nchan(struct client *client, const char *text, size_t length)
+{
+    const char *end = text + length, *body = memmem(text, length, "\n\n", 2);
+    if (length > 4 && !memcmp(text, "id: ", 4) && body) {
+        copy_until(client->offset, sizeof client->offset, '\n', text + 4, end);
+        receive_text(client, body + 2, (size_t)(end - body) - 2);
+    } else {
         receive_text(client, text, length);
+    }
 }
 
 /* Lines, and after MSG <subject> <id> [reply] <bytes> a payload; frames cut them anywhere. */
@@ -254,13 +307,17 @@ static void receive_frame(struct client *client, struct frame *frame)
     } else if (frame->opcode == OPCODE_CLOSE) {
         int code = frame->length >= 2 ? (unsigned char)frame->payload[0] << 8 | (unsigned char)frame->payload[1] : 0;
         fail("a server closed with %d %.*s", code, frame->length > 2 ? (int)frame->length - 2 : 0, frame->payload + 2);
-    } else if (frame->opcode != OPCODE_PONG && options.wire == WIRE_NATS) {
+    } else if (frame->opcode == OPCODE_PONG) {
+        return;
+    } else if (options.wire == WIRE_NATS) {
         receive_nats(client, frame->payload, frame->length);
     } else if (!frame->is_final) {
         fail("a server sends an event in fragments");
     } else if (options.wire == WIRE_SOCKETIO) {
         receive_socketio(client, frame->payload, frame->length);
-    } else if (frame->opcode != OPCODE_PONG) {
+    } else if (options.wire == WIRE_NCHAN) {
+        receive_nchan(client, frame->payload, frame->length);
+    } else {
         receive_text(client, frame->payload, frame->length);
     }
 }

@@ -4,7 +4,8 @@
  *     closed K WARM SECONDS     K events in flight: the next when every watcher has all of them
  *     open RATE WARM SECONDS    RATE events a second, whatever the watchers have
  *     publish N                 N events of each run, without waiting for anybody
- *     drop N                    all clients go, N events of each run are published, all clients come back
+ *     leave                     all clients go, as when a network breaks
+ *     return                    they come back, each with its cursor, and are waited for until they have what they missed
  *     quit
  *
  * Each command is answered with one line of JSON; so is the first connect. A lost, repeated or misplaced event ends the
@@ -35,9 +36,11 @@ struct counters counters;
 uint64_t pending, sampled_from_ns;
 int samples_all, epoll;
 static size_t next_run;
+static int is_away; /* the clients have left */
 
 struct moment {
     uint64_t ns, server_ns, redis_ns, load_ns;
+    uint64_t busy_ns; /* of all cores, whoever used them */
     struct counters counters;
 };
 
@@ -78,6 +81,18 @@ static uint64_t read_cpu(const int *pids, int count)
     return sum;
 }
 
+/* user + nice + system + irq + softirq + steal, in the kernel's ticks of 10 ms. */
+static uint64_t read_busy(void)
+{
+    unsigned long long user, nice, system, idle, waiting, irq, softirq, steal;
+    FILE *file = fopen("/proc/stat", "r");
+    if (!file || fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &user, &nice, &system, &idle, &waiting,
+                        &irq, &softirq, &steal) != 8)
+        fail("/proc/stat isn't what it was");
+    fclose(file);
+    return (user + nice + system + irq + softirq + steal) * (SECOND / (uint64_t)sysconf(_SC_CLK_TCK));
+}
+
 static struct moment read_moment(void)
 {
     return (struct moment){
@@ -85,6 +100,7 @@ static struct moment read_moment(void)
         .server_ns = read_cpu(options.server_pids, options.server_pid_count),
         .redis_ns = read_cpu(options.redis_pids, options.redis_pid_count),
         .load_ns = read_clock(CLOCK_PROCESS_CPUTIME_ID),
+        .busy_ns = read_busy(),
         .counters = counters,
     };
 }
@@ -139,8 +155,17 @@ static void wait_for_all(const size_t *count, const char *what)
 static void publish_next(uint64_t stamp_ns)
 {
     publish_event(&runs[next_run], stamp_ns);
-    pending += (uint64_t)options.watchers;
+    pending += is_away ? 0 : (uint64_t)options.watchers;
     next_run = next_run + 1 == run_count ? 0 : next_run + 1;
+}
+
+/* What neither the server nor Redis nor the load has used: a machine that does other work measures that, too. */
+static double used_by_others(const struct moment *from, const struct moment *to)
+{
+    double ours = in_seconds(to->server_ns - from->server_ns) + in_seconds(to->redis_ns - from->redis_ns) +
+                  in_seconds(to->load_ns - from->load_ns);
+    double others = in_seconds(to->busy_ns - from->busy_ns) - ours;
+    return others > 0 ? others : 0;
 }
 
 /* ── What is measured ───────────────────────────────────────────────────────────────────────────────────────────── */
@@ -150,12 +175,12 @@ static void report(const char *phase, const struct moment *from, const struct mo
     double wall = in_seconds(to->ns - from->ns), server = in_seconds(to->server_ns - from->server_ns);
     uint64_t deliveries = to->counters.deliveries - from->counters.deliveries;
     printf("{\"phase\": \"%s\", \"published\": %llu, \"deliveries\": %llu, \"wall_s\": %.6f, \"server_cpu_s\": %.6f, "
-           "\"redis_cpu_s\": %.6f, \"load_cpu_s\": %.6f, \"reads\": %llu, \"bytes\": %llu, \"controls\": %llu, "
+           "\"redis_cpu_s\": %.6f, \"load_cpu_s\": %.6f, \"others_cpu_s\": %.6f, \"reads\": %llu, \"bytes\": %llu, \"controls\": %llu, "
            "\"samples\": %llu, \"p50_ms\": %.4f, \"p90_ms\": %.4f, \"p99_ms\": %.4f, \"max_ms\": %.4f, "
            "\"publisher_lag_max_ms\": %.4f}\n",
            phase, (unsigned long long)(to->counters.published - from->counters.published),
            (unsigned long long)deliveries, wall, server, in_seconds(to->redis_ns - from->redis_ns),
-           in_seconds(to->load_ns - from->load_ns),
+           in_seconds(to->load_ns - from->load_ns), used_by_others(from, to),
            (unsigned long long)(to->counters.reads - from->counters.reads),
            (unsigned long long)(to->counters.bytes - from->counters.bytes),
            (unsigned long long)(to->counters.controls - from->counters.controls),
@@ -254,25 +279,27 @@ static void arrive(const char *phase)
     struct moment to = read_moment();
     printf("{\"phase\": \"%s\", \"clients\": %zu, \"deliveries\": %llu, \"connected_s\": %.6f, \"upgraded_s\": %.6f, "
            "\"greeted_s\": %.6f, \"whole_s\": %.6f, \"server_cpu_s\": %.6f, \"redis_cpu_s\": %.6f, "
-           "\"load_cpu_s\": %.6f}\n",
+           "\"load_cpu_s\": %.6f, \"others_cpu_s\": %.6f, \"wall_s\": %.6f}\n",
            phase, client_count, (unsigned long long)(to.counters.deliveries - from.counters.deliveries),
            taken(arrival.connected_ns), taken(arrival.upgraded_ns), taken(arrival.greeted_ns), taken(arrival.whole_ns),
            in_seconds(to.server_ns - from.server_ns), in_seconds(to.redis_ns - from.redis_ns),
-           in_seconds(to.load_ns - from.load_ns));
+           in_seconds(to.load_ns - from.load_ns), used_by_others(&from, &to), in_seconds(to.ns - from.ns));
     fflush(stdout);
 }
 
-static void drop(uint64_t missed)
+/* From now on nobody is there to get what is published. */
+static void leave(void)
 {
-    size_t clients = client_count;
-    int watchers = options.watchers;
     drop_clients();
-    options.watchers = 0; /* nobody is there to get them */
-    client_count = 0;
-    publish_to_each(missed);
-    client_count = clients;
-    options.watchers = watchers;
-    arrive("drop");
+    is_away = 1;
+    printf("{\"phase\": \"leave\"}\n");
+    fflush(stdout);
+}
+
+static void come_back(void)
+{
+    is_away = 0;
+    arrive("return");
 }
 
 /* ── From the outside ───────────────────────────────────────────────────────────────────────────────────────────── */
@@ -311,12 +338,15 @@ static void read_option(const char *name, const char *value)
         options.port = atoi(value);
     else if (!strcmp(name, "--path"))
         options.path = value;
+    else if (!strcmp(name, "--protocol"))
+        options.protocol = value;
     else if (!strcmp(name, "--runs"))
         options.runs = value;
     else if (!strcmp(name, "--watchers"))
         options.watchers = atoi(value);
     else if (!strcmp(name, "--wire"))
-        options.wire = !strcmp(value, "nats") ? WIRE_NATS : !strcmp(value, "socketio") ? WIRE_SOCKETIO : WIRE_PLAIN;
+        options.wire = !strcmp(value, "nats") ? WIRE_NATS : !strcmp(value, "socketio") ? WIRE_SOCKETIO :
+                       !strcmp(value, "nchan") ? WIRE_NCHAN : WIRE_PLAIN;
     else if (!strcmp(name, "--hello") && options.hellos < MAX_WORDS)
         options.hello[options.hellos++] = value;
     else if (!strcmp(name, "--greeting"))
@@ -354,8 +384,10 @@ static int obey(const char *line)
         measure_open(rate, warm_s, seconds);
     else if (sscanf(line, "publish %llu", &count) == 1)
         publish_to_each(count);
-    else if (sscanf(line, "drop %llu", &count) == 1)
-        drop(count);
+    else if (!strncmp(line, "leave", 5))
+        leave();
+    else if (!strncmp(line, "return", 6))
+        come_back();
     else if (!strncmp(line, "quit", 4))
         return 0;
     else

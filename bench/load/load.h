@@ -7,20 +7,23 @@
 #define MAX_WORDS 32
 #define RUN_ID_BYTES 72
 
-enum wire { WIRE_PLAIN, WIRE_SOCKETIO, WIRE_NATS };
+enum wire { WIRE_PLAIN, WIRE_SOCKETIO, WIRE_NATS, WIRE_NCHAN };
 
 struct options {
     int port, publish_port;
-    const char *path;                  /* of the handshake; %r is the run, %a-%c the cursor */
+    const char *path;                  /* of the handshake; %r is the run, %a-%c the cursor, %o a peer's own */
+    const char *protocol;              /* … and its subprotocol, if there is one */
     const char *runs;                  /* a file with one run id a line */
     int watchers;                      /* of each run */
     enum wire wire;
     const char *hello[MAX_WORDS];      /* what a client says first, as frames */
     int hellos;
     const char *greeting;              /* what is in the frame after which a client is sure to hear everything */
-    const char *publish[MAX_WORDS];    /* the words of the Redis command that publishes */
+    /* The words of the Redis command that publishes, or the bytes that do in another protocol. Besides the above: %e is
+     * the event, %l its length, %t the event as a MessagePack string, %m as a MessagePack map; \\r, \\n and \\xHH. */
+    const char *publish[MAX_WORDS];
     int publish_words;
-    const char *publish_raw;           /* … or the bytes that do in another protocol */
+    const char *publish_raw;
     uint64_t first_seq;                /* of the next event of each run */
     uint64_t missed;                   /* events before it that clients have yet to get when they connect */
     size_t event_bytes;
@@ -67,8 +70,8 @@ void open_publisher(void);
 void publish_event(struct run *run, uint64_t stamp_ns);
 void flush_publisher(void);
 void receive_replies(void);
-/* Write `format` with the run's id for %r, a seq for %c or %s, its attempt for %a, `text` for %e and its length for %l. */
-void put_template(struct bytes *to, const char *format, const char *run_id, uint64_t number, const struct bytes *text);
+/* Write `format` with the run's id for %r, a seq for %c, its attempt for %a, and a peer's own cursor for %o. */
+void put_template(struct bytes *to, const char *format, const char *run_id, uint64_t seq, const char *offset);
 
 /* The clients */
 struct arrival {

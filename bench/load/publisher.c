@@ -6,6 +6,7 @@
 #include "load.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -30,49 +31,137 @@ static void put_padding(struct bytes *to, size_t length)
 }
 
 /* An event as a worker writes it; the stamp stands before the text, where a reader finds it soon. */
-static void put_event(struct bytes *to, const struct run *run, uint64_t stamp_ns)
+struct event {
+    const struct run *run;
+    uint64_t stamp_ns;
+    struct bytes text, delta;
+};
+
+static const char timestamp[] = "2026-01-01T00:00:00.000Z";
+
+static void put_json(struct event *event)
 {
-    struct bytes tail = {0};
-    static struct bytes kept;
-    tail = kept, tail.length = 0;
-    put_text(&tail, "\"},\"ts\":\"2026-01-01T00:00:00.000Z\",\"runId\":\"");
-    put_text(&tail, run->id);
+    static struct bytes tail;
+    tail.length = 0;
+    put_text(&tail, "\"},\"ts\":\"");
+    put_text(&tail, timestamp);
+    put_text(&tail, "\",\"runId\":\"");
+    put_text(&tail, event->run->id);
     put_text(&tail, "\",\"seq\":");
-    put_number(&tail, run->sent);
+    put_number(&tail, event->run->sent);
     put_text(&tail, ",\"attempt\":1}");
-    kept = tail;
-    size_t start = to->length;
-    put_text(to, "{\"type\":\"message_delta\",\"payload\":{\"messageId\":\"m\",\"t\":");
-    put_number(to, stamp_ns);
-    put_text(to, ",\"delta\":\"");
-    size_t used = to->length - start + tail.length;
-    put_padding(to, options.event_bytes > used ? options.event_bytes - used : 1);
-    put(to, tail.data, tail.length);
+    event->text.length = event->delta.length = 0;
+    put_text(&event->text, "{\"type\":\"message_delta\",\"payload\":{\"messageId\":\"m\",\"t\":");
+    put_number(&event->text, event->stamp_ns);
+    put_text(&event->text, ",\"delta\":\"");
+    size_t used = event->text.length + tail.length;
+    put_padding(&event->delta, options.event_bytes > used ? options.event_bytes - used : 1);
+    put(&event->text, event->delta.data, event->delta.length);
+    put(&event->text, tail.data, tail.length);
 }
 
-static void put_escape(struct bytes *to, char letter)
+/* MessagePack, for those who wrap events in it: as a string, and as the map that the JSON says. */
+static void put_packed_text(struct bytes *to, const char *text, size_t length)
 {
-    char escaped = letter == 'r' ? '\r' : letter == 'n' ? '\n' : letter;
-    put(to, &escaped, 1);
+    char header[3] = {(char)0xda, (char)(length >> 8), (char)length};
+    put(to, header, sizeof header);
+    put(to, text, length);
 }
 
-void put_template(struct bytes *to, const char *format, const char *run_id, uint64_t number, const struct bytes *text)
+static void put_packed_word(struct bytes *to, const char *word)
+{
+    put_packed_text(to, word, strlen(word));
+}
+
+static void put_packed_number(struct bytes *to, uint64_t number)
+{
+    char packed[9] = {(char)0xcf};
+    for (int i = 0; i < 8; i++)
+        packed[1 + i] = (char)(number >> 8 * (7 - i));
+    put(to, packed, sizeof packed);
+}
+
+static void put_packed_map(struct bytes *to, const struct event *event)
+{
+    put(to, "\x86", 1);
+    put_packed_word(to, "type");
+    put_packed_word(to, "message_delta");
+    put_packed_word(to, "payload");
+    put(to, "\x83", 1);
+    put_packed_word(to, "messageId");
+    put_packed_word(to, "m");
+    put_packed_word(to, "t");
+    put_packed_number(to, event->stamp_ns);
+    put_packed_word(to, "delta");
+    put_packed_text(to, event->delta.data, event->delta.length);
+    put_packed_word(to, "ts");
+    put_packed_word(to, timestamp);
+    put_packed_word(to, "runId");
+    put_packed_word(to, event->run->id);
+    put_packed_word(to, "seq");
+    put_packed_number(to, event->run->sent);
+    put_packed_word(to, "attempt");
+    put(to, "\x01", 1);
+}
+
+/* \r, \n and \xHH; returns the escape's last letter. */
+static const char *put_escape(struct bytes *to, const char *at)
+{
+    char byte = *at == 'r' ? '\r' : *at == 'n' ? '\n' : *at;
+    if (*at == 'x') {
+        char digits[3] = {at[1], at[2], 0};
+        byte = (char)strtoul(digits, NULL, 16);
+        at += 2;
+    }
+    put(to, &byte, 1);
+    return at;
+}
+
+static void put_field(struct bytes *to, char field, const char *run_id, uint64_t seq)
+{
+    if (field == 'r')
+        put_text(to, run_id);
+    else if (field == 'c')
+        put_number(to, seq);
+    else if (field == 'a') /* seq 1 tells that a run is queued, before any attempt at it */
+        put_text(to, seq <= 1 ? "0" : "1");
+    else
+        put(to, &field, 1);
+}
+
+static void put_event_field(struct bytes *to, char field, const struct event *event)
+{
+    if (field == 'e')
+        put(to, event->text.data, event->text.length);
+    else if (field == 'l')
+        put_number(to, event->text.length);
+    else if (field == 't')
+        put_packed_text(to, event->text.data, event->text.length);
+    else if (field == 'm')
+        put_packed_map(to, event);
+    else
+        put_field(to, field, event->run->id, event->run->sent);
+}
+
+void put_template(struct bytes *to, const char *format, const char *run_id, uint64_t seq, const char *offset)
+{
+    for (const char *at = format; *at; at++) {
+        if (*at == '%' && at[1] == 'o')
+            put_text(to, offset), at++;
+        else if (*at == '%' && at[1])
+            put_field(to, *++at, run_id, seq);
+        else
+            put(to, at, 1);
+    }
+}
+
+static void put_event_template(struct bytes *to, const char *format, const struct event *event)
 {
     for (const char *at = format; *at; at++) {
         if (*at == '\\' && at[1])
-            put_escape(to, *++at);
-        else if (*at != '%' || !at[1])
-            put(to, at, 1);
-        else if (*++at == 'r')
-            put_text(to, run_id);
-        else if (*at == 'c' || *at == 's')
-            put_number(to, number);
-        else if (*at == 'a') /* seq 1 tells that a run is queued, before any attempt at it */
-            put_text(to, number <= 1 ? "0" : "1");
-        else if (*at == 'e')
-            put(to, text->data, text->length);
-        else if (*at == 'l')
-            put_number(to, text->length);
+            at = put_escape(to, at + 1);
+        else if (*at == '%' && at[1])
+            put_event_field(to, *++at, event);
         else
             put(to, at, 1);
     }
@@ -80,20 +169,21 @@ void put_template(struct bytes *to, const char *format, const char *run_id, uint
 
 void publish_event(struct run *run, uint64_t stamp_ns)
 {
-    static struct bytes text, word;
+    static struct event event;
+    static struct bytes word;
     run->sent++;
-    text.length = 0;
-    put_event(&text, run, stamp_ns);
+    event.run = run, event.stamp_ns = stamp_ns;
+    put_json(&event);
     counters.published++;
     if (options.publish_raw) {
-        put_template(&out, options.publish_raw, run->id, run->sent, &text);
+        put_event_template(&out, options.publish_raw, &event);
         return;
     }
     put_text(&out, "*");
     put_number(&out, (uint64_t)options.publish_words);
     for (int i = 0; i < options.publish_words; i++) {
         word.length = 0;
-        put_template(&word, options.publish[i], run->id, run->sent, &text);
+        put_event_template(&word, options.publish[i], &event);
         put_text(&out, "\r\n$");
         put_number(&out, word.length);
         put_text(&out, "\r\n");
@@ -102,7 +192,6 @@ void publish_event(struct run *run, uint64_t stamp_ns)
     put_text(&out, "\r\n");
 }
 
-/* Never waits for the broker to take it all: its answers have to be read meanwhile, or both would wait for ever. */
 void flush_publisher(void)
 {
     if (!out.length)

@@ -1,8 +1,8 @@
 """What the bench needs of a scenario."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bench.servers.base import Lab, Server
 
@@ -37,7 +37,10 @@ class Column:
     unit: float = 1
     digits: int = 0
     is_plotted: bool = False
-    less_is_better: bool = False
+
+    def render(self, value: float | None) -> str:
+        """In the heading's unit; a dash if there is none."""
+        return "–" if value is None else f"{value / self.unit:,.{self.digits}f}"
 
 
 class Scenario:
@@ -45,12 +48,15 @@ class Scenario:
 
     name: ClassVar[str]
     title: ClassVar[str]
+    note: ClassVar[str]
+    """What is done, in a sentence or two for the reader of the table."""
     columns: ClassVar[Sequence[Column]]
-    notes: ClassVar[Mapping[str, str]] = {}
+    max_repetitions: ClassVar[int | None] = None
+    """For what comes out the same each time."""
 
-    def suits(self, server: Server) -> bool:  # noqa: ARG002 - most suit all
+    def suits(self, server: Server) -> bool:
         """Whether the server can do what is measured."""
-        return True
+        return server.only is None or self.name in server.only
 
     def measure(self, server: Server, lab: Lab, effort: Effort) -> Figures:
         """Start the server, measure, stop it.
@@ -60,3 +66,21 @@ class Scenario:
 
         """
         raise NotImplementedError
+
+
+def describe_window(answer: dict[str, Any]) -> Figures:
+    """The figures of a measured window that every scenario tells in the same words."""
+    deliveries = answer["deliveries"]
+    return {
+        "per_core_second": deliveries / max(answer["server_cpu_s"], 1e-9),
+        "per_second": deliveries / answer["wall_s"],
+        "per_load_core_second": deliveries / answer["load_cpu_s"],
+        "server_core_share": answer["server_cpu_s"] / answer["wall_s"],
+        "redis_core_share": answer["redis_cpu_s"] / answer["wall_s"],
+        "load_core_share": answer["load_cpu_s"] / answer["wall_s"],
+        "others_core_share": answer["others_cpu_s"] / answer["wall_s"],
+        "cpu_us_per_event": answer["server_cpu_s"] * 1e6 / max(answer["published"], 1),
+        "deliveries_per_read": deliveries / max(answer["reads"], 1),
+        "deliveries": deliveries,
+        **{name: answer[name] for name in ("p50_ms", "p90_ms", "p99_ms", "max_ms", "publisher_lag_max_ms")},
+    }

@@ -1,1 +1,1 @@
-"""The servers that are measured: ours, the floor, and the peers. Each knows how to be installed, started and watched."""
+"""The servers that are measured: ours, the floor, the peers. Each knows how it is installed, started and watched."""

@@ -1,12 +1,9 @@
 """The bound: a C program that does nothing but what must be done."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar
 
-from bench.load import Endpoint, build
-from bench.processes import find_free_port, is_listening, start_process
-from bench.servers.base import Lab, RunningServer, Server
+from bench.load import build
+from bench.servers.base import Lab, Launch, Server, ready_when_listening
 
 
 class Floor(Server):
@@ -22,16 +19,9 @@ class Floor(Server):
         build("floor")
         return "bench/load/floor.c"
 
-    @contextmanager
-    def start(self, lab: Lab) -> Iterator[RunningServer]:
-        """See `Server.start`."""
-        port = find_free_port()
-        argv = [build("floor"), str(port), str(lab.redis.port), *self.options]
-        with start_process(argv, core=lab.cores.server, is_ready=lambda: is_listening(port)) as process:
-            endpoint = Endpoint(
-                port=port, publish_port=lab.redis.port, server_pids=(process.pid,), redis_pids=(lab.redis.pid,)
-            )
-            yield RunningServer(lab, pid=process.pid, endpoint=endpoint)
+    def launch(self, lab: Lab, port: int) -> Launch:
+        """See `Server.launch`."""
+        return Launch([build("floor"), str(port), str(lab.redis.port), *self.options], ready_when_listening(port))
 
 
 class JoiningFloor(Floor):

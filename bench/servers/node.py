@@ -1,13 +1,9 @@
-"""Node with `ws` and `ioredis`: the architecture that Runcast began as, and the same with its obvious waste taken out."""
+"""Node with `ws` and `ioredis`: the architecture that Runcast began as, and the same without its obvious waste."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import ClassVar
 
-from bench.load import Endpoint
 from bench.peers_folder import PEERS, install_node_packages, node
-from bench.processes import find_free_port, is_listening, start_process
-from bench.servers.base import Lab, RunningServer, Server
+from bench.servers.base import Lab, Launch, Server, ready_when_listening
 
 
 class NodeOriginal(Server):
@@ -21,19 +17,10 @@ class NodeOriginal(Server):
         """From npm."""
         return install_node_packages("node")
 
-    @contextmanager
-    def start(self, lab: Lab) -> Iterator[RunningServer]:
-        """See `Server.start`."""
-        port = find_free_port()
+    def launch(self, lab: Lab, port: int) -> Launch:
+        """See `Server.launch`."""
         argv = [node(), PEERS / "node" / "server.js", str(port), str(lab.redis.port), self.mode]
-        environ = {"NODE_ENV": "production"}
-        with start_process(
-            argv, core=lab.cores.server, environ=environ, is_ready=lambda: is_listening(port)
-        ) as process:
-            endpoint = Endpoint(
-                port=port, publish_port=lab.redis.port, server_pids=(process.pid,), redis_pids=(lab.redis.pid,)
-            )
-            yield RunningServer(lab, pid=process.pid, endpoint=endpoint)
+        return Launch(argv, ready_when_listening(port), {"NODE_ENV": "production"})
 
 
 class NodeTuned(NodeOriginal):

@@ -1,54 +1,84 @@
-"""Our gateway: the real `runcast api`, events appended by the product's own script, so its history is in the figures."""
+"""Our gateway: the real `runcast api`; events are appended by its own script, so history is in the figures."""
 
 import http.client
 import json
+import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from subprocess import run
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 import runcast
 from bench.load import Endpoint
-from bench.machine import find_descendants
 from bench.processes import find_free_port, start_process
 from bench.servers.base import Lab, RunningServer, Server
+from runcast.config import DATABASE_FILE
 
 _APPEND: Final = Path(runcast.__file__).parent / "backends" / "lua" / "append.lua"
 _WATCHERS: Final = "20000"
 _RETENTION_SECONDS: Final = "3600"
 _MAX_EVENTS: Final = "100000"
+_POLL_SECONDS: Final = 2.0
+_BATCH: Final = 1_000
 
 
 class RunningRuncast(RunningServer):
     """A started gateway. No worker runs: the runs stay queued with their first event, and the load is their worker."""
 
+    def __init__(self, lab: Lab, *, pid: int, endpoint: Endpoint, folder: Path) -> None:
+        super().__init__(lab, pid=pid, endpoint=endpoint)
+        self._folder: Final = folder
+
     def create_runs(self, count: int) -> list[str]:
         """By `POST /runs`."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.endpoint.port, timeout=30)
         body = json.dumps({"prompt": "wait 1 second"})
-        run_ids = []
-        for _ in range(count):
-            connection.request("POST", "/runs", body, {"content-type": "application/json"})
-            run_ids.append(json.loads(connection.getresponse().read())["runId"])
-        connection.close()
-        return run_ids
+        with closing(connect(self.endpoint.port)) as connection:
+            return [ask(connection, "POST", "/runs", body)["runId"] for _ in range(count)]
+
+    def add_known_runs(self, count: int) -> None:
+        """Copies of a run, as ended, in the database; each with a log in Redis."""
+        model = self.create_runs(1)[0]
+        with closing(sqlite3.connect(self._folder / DATABASE_FILE)) as database, database:
+            names = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
+            values = [{"id": "'known-' || n", "status": "'done'"}.get(name, f'"{name}"') for name in names]
+            database.execute(
+                f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) "  # noqa: S608
+                f"INSERT INTO runs SELECT {', '.join(values)} FROM numbers, runs WHERE id = ?",
+                (model,),
+            )
+        for first in range(1, count + 1, _BATCH):
+            pipe = self.lab.redis.client.pipeline(transaction=False)
+            for number in range(first, min(first + _BATCH, count + 1)):
+                pipe.xadd(f"{{run:known-{number}}}:log", {"e": "{}"}, id="0-1")
+            pipe.execute()
 
 
 class Runcast(Server):
     """Watched over `/ws/runs/{id}`."""
 
     name = "runcast"
-    title = "Runcast"
+    title = "**Runcast**"
     keeps_history = True
     is_peer = False
+    has_runs = True
     environ: ClassVar[Mapping[str, str]] = {}
+    running: ClassVar[type[RunningRuncast]] = RunningRuncast
+
+    def __init__(self, *, database_url: str | None = None) -> None:
+        self._database_url: Final = database_url
 
     def install(self) -> str:
         """It is here already."""
-        return runcast.__version__
+        return f"runcast {runcast.__version__}"
+
+    def on_database(self, url: str) -> Self:
+        """See `Server.on_database`."""
+        return type(self)(database_url=url)
 
     @contextmanager
     def start(self, lab: Lab) -> Iterator[RunningServer]:
@@ -62,33 +92,88 @@ class Runcast(Server):
                 "RUNCAST_WEB_PORT": "0",
                 "RUNCAST_LOG_LEVEL": "warning",
                 "RUNCAST_MAX_WATCHERS": _WATCHERS,
+                **({"DATABASE_URL": self._database_url} if self._database_url else {}),
                 **self.environ,
             }
             command = [sys.executable, "-m", "runcast"]
-            run([*command, "migrate"], env=environ, check=True)  # noqa: S603 - our own command
+            run([*command, "migrate"], env=environ, check=True)
             with start_process(
                 [*command, "api"], core=lab.cores.server, environ=environ, is_ready=lambda: _is_up(port)
             ) as process:
-                yield RunningRuncast(lab, pid=process.pid, endpoint=self._endpoint(lab, port, process.pid))
+                yield self.running(lab, pid=process.pid, endpoint=self.endpoint(lab, port), folder=Path(folder))
 
-    def _endpoint(self, lab: Lab, port: int, pid: int) -> Endpoint:
+    def endpoint(self, lab: Lab, port: int) -> Endpoint:
+        """See `Server.endpoint`."""
         script: Any = lab.redis.client.script_load(_APPEND.read_text())
         append = ("EVALSHA", script, "1", "{run:%r}:log", "run:%r", "runs", _RETENTION_SECONDS, _MAX_EVENTS)
         return Endpoint(
             port=port,
             publish_port=lab.redis.port,
-            publish=(*append, "1", "%s", "0", "%e"),
+            publish=(*append, "1", "%c", "0", "%e"),
             path="/ws/runs/%r?after=%a-%c",
             first_seq=2,  # the run's first event is its status `queued`
-            server_pids=find_descendants(pid),
-            redis_pids=(lab.redis.pid,),
         )
+
+
+class PollingRuncast(Runcast):
+    """The way back: a gateway that reads the database instead of listening to Redis."""
+
+    name = "polling"
+    title = "Runcast, `RUNCAST_TRANSPORT=polling`"
+    environ: ClassVar[Mapping[str, str]] = {"RUNCAST_TRANSPORT": "polling"}
+    only = frozenset({"queries"})
+
+
+class RunningPages(RunningRuncast):
+    """Watched as before there was pushing: each page asks for its run every two seconds."""
+
+    @contextmanager
+    def follow(self, run_ids: Sequence[str]) -> Iterator[None]:
+        """One thread asks for all of them; the pages would come as evenly spread."""
+        is_over = threading.Event()
+        asking = threading.Thread(target=self._ask_in_turn, args=(run_ids, is_over))
+        asking.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            asking.join()
+
+    def _ask_in_turn(self, run_ids: Sequence[str], is_over: threading.Event) -> None:
+        with closing(connect(self.endpoint.port)) as connection:
+            due = time.monotonic()
+            while not is_over.is_set():
+                for run_id in run_ids:
+                    due += _POLL_SECONDS / len(run_ids)
+                    ask(connection, "GET", f"/runs/{run_id}")
+                    if is_over.wait(max(0, due - time.monotonic())):
+                        return
+
+
+class PolledRuncast(Runcast):
+    """What the polling page of the original costs, on today's API."""
+
+    name = "pages"
+    title = "Pages that poll `GET /runs/{id}` every 2 s"
+    running = RunningPages
+    only = frozenset({"queries"})
+
+
+def connect(port: int) -> http.client.HTTPConnection:
+    """A connection to the API, not yet made."""
+    return http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: str | None = None) -> Any:
+    """The answer's JSON."""
+    connection.request(method, path, body, {"content-type": "application/json"} if body else {})
+    return json.loads(connection.getresponse().read())
 
 
 def _is_up(port: int) -> bool:
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.HTTPStatus.OK
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=1)) as connection:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.HTTPStatus.OK
     except OSError:
         return False
