@@ -97,7 +97,9 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "            self._append(event)\n            return True",
     ),
     _delivery(
-        "nothing is held after a hole", "            self._hold(event)\n        return False", "            pass\n        return False"
+        "nothing is held after a hole",
+        "            self._hold(event)\n        return False",
+        "            pass\n        return False",
     ),
     _delivery(
         "the watchers aren't woken by a live event",
