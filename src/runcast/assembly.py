@@ -14,7 +14,6 @@ from typing import Final
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.server import ServerState
 
 from runcast.agent.runner import register_prompt_runner
 from runcast.app import PROMPT_RUNNER, Runcast
@@ -28,6 +27,7 @@ from runcast.backends.sql import migrate as migrate_database
 from runcast.concurrency import end_tasks
 from runcast.config import Settings
 from runcast.errors import ConfigurationError, UnavailableError
+from runcast.gateway.http import GatewayHttpProtocol
 from runcast.gateway.reports import report_gateway
 from runcast.gateway.server import create_app, create_upgrades
 from runcast.gateway.socket import GatewaySocket
@@ -216,15 +216,13 @@ async def _sweeping(settings: Settings, parts: Parts) -> AsyncIterator[None]:
 
 
 def _uvicorn_config(served: object, upgrades: Upgrades) -> uvicorn.Config:
-    def create_socket(*, server_state: ServerState, **_: object) -> GatewaySocket:
-        return GatewaySocket(upgrades, connections=server_state.connections)
-
     return uvicorn.Config(
         served,  # type: ignore[arg-type] # uvicorn spells ASGI's types its own way
         log_config=None,
         access_log=False,
         lifespan="off",
-        ws=create_socket,  # type: ignore[arg-type] # it is called, so a function will do
+        http=partial(GatewayHttpProtocol, handler=upgrades),  # type: ignore[arg-type] # it is called: any maker will do
+        ws=GatewaySocket,  # that there is one; the HTTP protocol makes it
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,

@@ -9,6 +9,7 @@ Never: numbers an event, encodes one, or knows the database.
 
 import importlib.resources
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -40,6 +41,8 @@ class RedisPubSubService:
     def __init__(self, client: "redis.Redis", *, retention_seconds: int, max_events: int) -> None:
         self._client: Final = client
         self._subscriber: Final = RedisSubscriber(client)
+        self._handlers: Final[Counter[str]] = Counter()  # by run
+        self._handler_total = 0
         self._retention_seconds: Final = retention_seconds
         self._max_events: Final = max_events
         self._append: Final = client.register_script(_read_script("append"))
@@ -103,10 +106,12 @@ class RedisPubSubService:
         if log.is_enabled_for(logging.DEBUG):  # else not a step is spent on it: every event passes here
             receive = _receiver(lambda event: _trace(run_id, event, handler))
         unsubscribe = await self._subscriber.subscribe(RUN_CHANNEL_PREFIX + run_id, receive)
+        self._count_handler(run_id, 1)
         log.info("📡 subscription set up", run_id=run_id, channel=RUN_CHANNEL_PREFIX + run_id)
         log.info("🔔 handler registered", run_id=run_id, handlers=self.get_stats().handlers)
 
         async def remove() -> None:
+            self._count_handler(run_id, -1)
             await unsubscribe()
             log.info("🔕 handler removed", run_id=run_id, remaining=self.get_stats().handlers)
 
@@ -143,8 +148,15 @@ class RedisPubSubService:
 
     def get_stats(self) -> LinkState:
         """See `RunLog.get_stats`."""
-        channels, handlers = self._subscriber.count(RUN_CHANNEL_PREFIX)
-        return LinkState(channels=channels, handlers=handlers, connected=self._subscriber.is_connected)
+        return LinkState(
+            channels=len(self._handlers), handlers=self._handler_total, connected=self._subscriber.is_connected
+        )
+
+    def _count_handler(self, run_id: str, change: int) -> None:
+        self._handler_total += change
+        self._handlers[run_id] += change
+        if not self._handlers[run_id]:
+            del self._handlers[run_id]
 
     async def _resolve(self, run_id: str, after: Cursor) -> Cursor | None:
         """The place of a plain seq. None if the stream doesn't hold it: the archive may."""

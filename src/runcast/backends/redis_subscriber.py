@@ -104,12 +104,6 @@ class RedisSubscriber:
         """Whether there is a link now."""
         return self._link is not None
 
-    def count(self, prefix: str) -> tuple[int, int]:
-        """Channels that start with `prefix`, and handlers on them."""
-        start = prefix.encode()
-        matching = [len(handlers) for channel, handlers in self._handlers.items() if channel.startswith(start)]
-        return len(matching), sum(matching)
-
     async def start(self) -> None:
         """Connect, and stay connected. Returns with the first link, or soon without it: it comes when Redis does."""
         self._task = asyncio.create_task(self._stay_connected(), name="redis-subscriber")

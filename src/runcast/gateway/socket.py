@@ -1,12 +1,13 @@
 """A WebSocket of our own, on the server's transport: what comes in goes through websockets' parser, what goes out is
 framed once and shared.
 
-uvicorn hands every upgrade over to it. The request is parsed and answered by websockets' sans-I/O protocol once a
-handler has said that the peer may come in; then all of that is let go, and an idle connection is a transport, this
-object and its watcher. A parser is made again when the peer says something.
+The HTTP server hands a connection over with the request it has parsed. websockets answers the handshake once a handler
+has said that the peer may come in. From then on an idle connection is a transport, this object and its watcher; a
+parser is made when the peer says something.
 
-Invariants: nothing is written after a close frame. A peer that doesn't read is not read from either, so it can't make
-us answer pings into memory. There is a task only while a connection opens, a timer only while it closes.
+Invariants: nothing is written before the handshake's answer, or after a close frame. A peer that doesn't read is not
+read from either, so it can't make us answer pings into memory. There is a task only while a connection opens, a timer
+only while it closes.
 """
 
 import asyncio
@@ -129,11 +130,10 @@ Handler = Callable[["GatewaySocket", Request], Coroutine[Any, Any, None]]
 class Stage(IntEnum):
     """Where a connection is in its life. It never goes back."""
 
-    NEW = 0  # the request hasn't come
-    OPENING = 1  # it isn't answered
-    OPEN = 2
-    CLOSING = 3  # nothing more is written
-    LOST = 4
+    OPENING = 0  # the handshake isn't answered
+    OPEN = 1
+    CLOSING = 2  # nothing more is written
+    LOST = 3
 
 
 class GatewaySocket(asyncio.Protocol):
@@ -142,8 +142,9 @@ class GatewaySocket(asyncio.Protocol):
     __slots__ = (
         "_connections",
         "_drained",
+        "_early",
         "_fragments",
-        "_handler",
+        "_head",
         "_messages",
         "_on_gone",
         "_parser",
@@ -156,15 +157,16 @@ class GatewaySocket(asyncio.Protocol):
         "is_full",
     )
 
-    def __init__(self, handler: Handler, *, connections: set[Any]) -> None:
+    def __init__(self, transport: asyncio.Transport, *, connections: set[Any]) -> None:
         self.is_full = False  # whether the transport has more than enough to send
         self.fd = -1  # what the transport writes to, if that may be done past it
-        self._transport: asyncio.Transport
+        self._transport: Final = transport
         self._connections: Final = connections  # the server's: it waits for them when it stops
-        self._handler: Final = handler
-        self._stage = Stage.NEW
+        self._stage = Stage.OPENING
+        self._head = b""  # the handshake's answer, to be written with what comes first
+        self._early = b""  # came before the handshake was answered
         self._task: asyncio.Task[None] | None = None  # the handler's
-        self._parser: Parser | None = None  # None while the peer has said nothing since the handshake
+        self._parser: Parser | None = None  # None while the peer has said nothing
         self._fragments: list[Frame] | None = None  # of a message that is coming
         self._messages: asyncio.Queue[str | None] | None = None  # not taken yet, if anybody listens; None: it has left
         self._pushed: Pushed | None = None
@@ -179,25 +181,39 @@ class GatewaySocket(asyncio.Protocol):
 
     def write(self, piece: bytes) -> None:
         """Give a piece to the transport."""
+        if self._head:
+            piece, self._head = self._head + piece, b""
         self._transport.write(piece)
+
+    def open(self, request: Request, handler: Handler) -> None:
+        """Begin: take the transport over, and ask the handler."""
+        # Whatever waits makes us full: then a socket that isn't has nothing waiting.
+        self._transport.set_write_buffer_limits(high=0)
+        if _CAN_WRITE_PAST and self._transport.get_extra_info("sslcontext") is None:
+            self.fd = self._transport.get_extra_info("socket").fileno()
+        self._transport.set_protocol(self)
+        self._connections.add(self)
+        self._task = asyncio.create_task(handler(self, request), name="websocket")
+        self._task.add_done_callback(self._end_task)
 
     def accept(self, request: Request) -> Response | None:
         """Answer the handshake: the connection stands. Or why it can't: the caller is to reject it."""
-        parser = cast("ServerProtocol", self._parser)
-        response = parser.accept(request)
+        response = _handshakes.accept(request)
         if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
             return response
-        parser.send_response(response)
         self._stage = Stage.OPEN
-        self._send_parsed(parser)
-        self._parser = None
+        self._head = response.serialize()
+        asyncio.get_running_loop().call_soon(self._write_head)
+        if self._early:
+            early, self._early = self._early, b""
+            self.data_received(early)
         return None
 
     def reject(self, response: Response) -> None:
         """Answer the handshake with a refusal, and end."""
-        parser = cast("ServerProtocol", self._parser)
-        parser.send_response(response)
-        self._send_parsed(parser)
+        self._transport.write(response.serialize())
+        self._advance(Stage.CLOSING)
+        self._hang_up()
 
     def push(self, pushed: Pushed, *, on_gone: Callable[[], None]) -> None:
         """Have somebody write. `on_gone` is called once, when nothing more can be written."""
@@ -248,32 +264,20 @@ class GatewaySocket(asyncio.Protocol):
     def shutdown(self) -> None:
         """The server stops: the peer is to come back later, and isn't waited for long."""
         self.close(*CLOSE_RESTART)
-        if self._stage < Stage.OPEN:
+        if self._stage is Stage.OPENING:
             self._transport.close()
         self._wait_at_most(GOODBYE_SECONDS, self._transport.abort)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See `asyncio.Protocol`."""
-        self._transport = cast("asyncio.Transport", transport)
-        # Whatever waits makes us full: then a socket that isn't has nothing waiting.
-        self._transport.set_write_buffer_limits(high=0)
-        if _CAN_WRITE_PAST and transport.get_extra_info("sslcontext") is None:
-            self.fd = transport.get_extra_info("socket").fileno()
-        self._connections.add(self)
-
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        parser = self._parser
-        if parser is None:
-            parser = self._parser = _new_parser() if self._stage >= Stage.OPEN else _new_handshake()
+        if self._stage is Stage.OPENING:
+            self._receive_early(data)
+            return
+        parser = self._parser = self._parser or _new_parser()
         parser.receive_data(data)
         for event in parser.events_received():
             if isinstance(event, Frame):
                 self._receive_frame(event, parser)
-            elif isinstance(event, Request):
-                self._stage = Stage.OPENING
-                self._task = asyncio.create_task(self._handler(self, event), name="websocket")
-                self._task.add_done_callback(self._end_task)
         self._send_parsed(parser)
         self._regulate_reading()
 
@@ -318,6 +322,15 @@ class GatewaySocket(asyncio.Protocol):
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
 
+    def _receive_early(self, data: bytes) -> None:
+        self._early += data
+        if len(self._early) > MAX_MESSAGE_BYTES:
+            self._transport.abort()
+
+    def _write_head(self) -> None:
+        if self._head and not self._transport.is_closing():
+            self.write(b"")
+
     def _receive_frame(self, frame: Frame, parser: Parser) -> None:
         if frame.opcode not in _DATA:
             return  # pings and closes are answered by the parser
@@ -337,11 +350,10 @@ class GatewaySocket(asyncio.Protocol):
     def _send_parsed(self, parser: Parser) -> None:
         for data in parser.data_to_send():
             if data:
-                self._transport.write(data)
+                self.write(data)
             else:  # the end of what is to be said
                 self._advance(Stage.CLOSING)
-                self._transport.close()
-                self._wait_at_most(LINGER_SECONDS, self._transport.abort)
+                self._hang_up()
 
     def _regulate_reading(self) -> None:
         if self._transport.is_closing():
@@ -373,13 +385,13 @@ class GatewaySocket(asyncio.Protocol):
             self._hang_up()
 
 
-def _new_handshake() -> ServerProtocol:
-    return ServerProtocol(select_subprotocol=_select, max_size=MAX_MESSAGE_BYTES, logger=_logger)
-
-
 def _new_parser() -> Parser:
     return Parser(SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=_logger)
 
 
 def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
+
+
+_handshakes: Final = ServerProtocol(select_subprotocol=_select, logger=_logger)
+"""Answers all handshakes: what it keeps of one has no part in the next."""

@@ -172,9 +172,15 @@ class PushedWatcher(Watcher):
 
     async def start(self, *, from_snapshot: bool) -> None:
         """Say hello, give the snapshot if one is wanted and can be made, and begin."""
-        self._write(self.hello())
-        if from_snapshot and (snapshot := await self.take_snapshot()) is not None:
-            self._write(snapshot)
+        hello = self.outlet.wire.encode([self.hello()])
+        if from_snapshot:
+            self.outlet.write(hello)
+            if (snapshot := await self.take_snapshot()) is not None:
+                self._write(snapshot)
+        elif self._subscription.need is Need.TAKE:  # mostly: then one write says it all
+            self.outlet.write(hello + self._take())
+        else:
+            self.outlet.write(hello)
         self._is_live = True
         self.wake()
 
@@ -189,8 +195,7 @@ class PushedWatcher(Watcher):
         while self._is_live and not self._is_in_step and not self.outlet.is_full:
             need = self._subscription.need
             if need is Need.TAKE:
-                frames = self._subscription.take(max_bytes=MAX_BYTES_PER_TAKE)
-                self.outlet.write(self._live.encode(self.outlet.wire, frames))
+                self.outlet.write(self._take())
                 continue
             if need is Need.READ:
                 self._read_aside()
@@ -220,6 +225,9 @@ class PushedWatcher(Watcher):
     def _stand_alone(self, at: Cursor) -> None:
         self._is_in_step = False
         self._subscription.stand_at(at)
+
+    def _take(self) -> bytes:
+        return self._live.encode(self.outlet.wire, self._subscription.take(max_bytes=MAX_BYTES_PER_TAKE))
 
     def _write(self, frame: bytes) -> None:
         self.outlet.write(self.outlet.wire.encode([frame]))
