@@ -74,6 +74,7 @@ class Connections:
         self._watching: Final[set[Connection]] = set()
         self._places = 0  # taken: by watchers, also those that are still being joined, and by sockets of many runs
         self._stopping: Final = asyncio.Event()
+        self._log: Final = log.bind()  # made once: a storm of connects passes it, whatever the level
 
     @property
     def count(self) -> int:
@@ -171,12 +172,12 @@ class Connections:
     def _add(self, watcher: PulledWatcher | PushedWatcher, transport: Transport) -> Connection:
         connection = Connection(watcher, transport=transport, opened_at=self._clock())
         self._watching.add(connection)
-        log.info(_LINES[transport], run_id=watcher.run_id, connections=len(self._watching))
+        self._log.info(_LINES[transport], run_id=watcher.run_id, connections=len(self._watching))
         return connection
 
     def _remove(self, connection: Connection) -> None:
         self._watching.discard(connection)
-        log.info("🔌 disconnected", run_id=connection.watcher.run_id, connections=len(self._watching))
+        self._log.info("🔌 disconnected", run_id=connection.watcher.run_id, connections=len(self._watching))
 
     async def run_until_gone(self, sending: Coroutine[Any, Any, None], gone: Coroutine[Any, Any, None]) -> Ending:
         """Send until there is nothing more, the peer goes, or the gateway stops; whichever is first ends the others."""

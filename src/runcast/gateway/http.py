@@ -12,6 +12,21 @@ from websockets.http11 import Request
 
 from runcast.gateway.socket import GatewaySocket, Handler
 
+_WANTED: Final = frozenset(
+    {
+        b"authorization",
+        b"connection",
+        b"host",
+        b"origin",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+        b"upgrade",
+    }
+)
+"""Headers that say something of a handshake or of who sends it; a browser sends twice as many."""
+
 
 class GatewayHttpProtocol(HttpToolsProtocol):
     """One HTTP connection."""
@@ -25,7 +40,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         headers = Headers()
         for name, value in self.scope["headers"]:
-            headers[name.decode("ascii")] = value.decode("latin-1")
+            if name in _WANTED:
+                headers[name.decode("ascii")] = value.decode("latin-1")
         request = Request(
             path=self.url.decode("ascii", "replace"),
             headers=headers,

@@ -17,11 +17,11 @@ import sys
 from array import array
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import IntEnum
-from http import HTTPStatus
 from struct import Struct
 from typing import Any, Final, NamedTuple, Protocol, cast
 
 import structlog
+from websockets.exceptions import InvalidHandshake
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SERVER, State
@@ -52,6 +52,9 @@ GOODBYE_SECONDS: Final = 1.0
 
 _CAN_WRITE_PAST: Final = sys.platform != "win32"  # where a socket is a file descriptor
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n"
+)
 _WHOLE_TEXT: Final = 0x81  # a text message in one frame
 _HEADER: Final = Struct("!BB").pack
 _HEADER_16: Final = Struct("!BBH").pack
@@ -198,11 +201,13 @@ class GatewaySocket(asyncio.Protocol):
 
     def accept(self, request: Request) -> Response | None:
         """Answer the handshake: the connection stands. Or why it can't: the caller is to reject it."""
-        response = _handshakes.accept(request)
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            return response
+        try:
+            key, _, subprotocol = _handshakes.process_request(request)
+        except (InvalidHandshake, ValueError):
+            return _handshakes.accept(request)  # which makes an answer of it
         self._stage = Stage.OPEN
-        self._head = response.serialize()
+        chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode() if subprotocol else b""
+        self._head = _SWITCHING % key.encode() + chosen + b"\r\n"
         asyncio.get_running_loop().call_soon(self._write_head)
         if self._early:
             early, self._early = self._early, b""

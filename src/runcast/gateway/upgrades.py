@@ -6,7 +6,7 @@ as a problem. What can only be known of the run is said afterwards, by a close c
 
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse
@@ -33,20 +33,20 @@ class Upgrades:
 
     async def __call__(self, socket: GatewaySocket, request: Request) -> None:
         """Answer the request, and serve what it asks for."""
-        address = urlsplit(request.path)
-        runs, _, run_id = unquote(address.path).partition(f"{RUNS_PATH}/")
-        has_run = not runs and bool(run_id) and "/" not in run_id
+        path, _, query = request.path.partition("?")
+        before, _, run_id = unquote(path).partition(f"{RUNS_PATH}/")
+        has_run = not before and bool(run_id) and "/" not in run_id
         if (refusal := self._refuse(request)) is not None:
             socket.reject(refusal)
         elif has_run:
             if _accept(socket, request):
-                await self._sockets.open_run(socket, run_id, QueryParams(address.query))
-        elif address.path == RUNS_PATH:
+                await self._sockets.open_run(socket, run_id, QueryParams(query))
+        elif path == RUNS_PATH:
             socket.listen()
             if _accept(socket, request):
                 await self._sockets.open_runs(socket, self._tags)
         else:
-            socket.reject(_as_response(_not_found(address.path)))
+            socket.reject(_as_response(_not_found(path)))
 
     def _refuse(self, request: Request) -> Response | None:
         credentials = _credentials_in(request.headers)

@@ -124,6 +124,8 @@ class _Beginning(NamedTuple):
 
     @classmethod
     def read(cls, query: QueryParams) -> Self:
+        if not query:
+            return cls(START, is_from_snapshot=False)
         start = read_start(query.get("after"), query.get("starting_after"))
         return cls(start or START, is_from_snapshot(query.get("snapshot") in _TRUE, start))
 
