@@ -2,7 +2,7 @@
 
 import asyncio
 
-from runcast import RunContext, Runcast
+from runcast import Runcast, RunContext
 
 app = Runcast()
 
@@ -14,7 +14,7 @@ async def noop(run: RunContext) -> None:
 
 @app.runner
 async def say(run: RunContext, deltas: int, burst: int, pause_ms: float, is_silent: bool = False) -> None:  # noqa: FBT001, FBT002 # an input, given by name
-    """So many deltas, `burst` at a time. Silent, it only keeps the same time: what a runner costs without its deltas."""
+    """So many deltas, `burst` at a time. Silent, it only keeps the same time: what is left is the runner's own."""
     for _ in range(0, deltas, burst):
         if not is_silent:
             for _ in range(burst):

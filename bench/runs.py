@@ -38,7 +38,7 @@ class Figure(NamedTuple):
 
     def __str__(self) -> str:
         low, high = min(self.values), max(self.values)
-        return f"{self.name:<56} {self.median:>9.2f} {self.unit:<8} ({low:.2f} – {high:.2f}, n={len(self.values)})"
+        return f"{self.name:<56} {self.median:>9.2f} {self.unit:<8} ({low:.2f} to {high:.2f}, n={len(self.values)})"
 
 
 class Talk(NamedTuple):
@@ -118,8 +118,7 @@ async def _create_all(
 
     async def call() -> None:
         caller = await Caller.open(stack.port)
-        for _ in left:
-            run_ids.append(await caller.create(runner, value))
+        run_ids.extend([await caller.create(runner, value) for _ in left])
         caller.close()
 
     await asyncio.gather(*(call() for _ in range(callers)))

@@ -21,13 +21,13 @@ from typing import Any, Final, Literal
 import msgspec
 import psutil
 import redis.asyncio as redis
+from tests.support.postgres import create_database, start_postgres
 
 from runcast.assembly import migrate
 from runcast.backends.embedded import prepare_redis
 from runcast.backends.redis_client import close_redis, open_redis
 from runcast.config import Settings
 from runcast.events import FINAL_STATUSES, RunStatus, read_event
-from tests.support.postgres import create_database, start_postgres
 
 Database = Literal["sqlite", "postgresql"]
 Part = Literal["api", "worker", "redis"]
@@ -176,7 +176,9 @@ async def start_stack(
             _start((*command, "api", str(_RUNNERS)), core=cores.api, home=home, name="api", variables=variables)
         )
         worker = stack.enter_context(
-            _start((*command, "worker", str(_RUNNERS)), core=cores.worker, home=home, name="worker", variables=variables)
+            _start(
+                (*command, "worker", str(_RUNNERS)), core=cores.worker, home=home, name="worker", variables=variables
+            )
         )
         running = Stack(port=settings.port, client=client, processes={"api": api, "worker": worker, "redis": server})
         listening = asyncio.create_task(running.listen())
@@ -219,7 +221,7 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509 # threads inherit it only from here
+            preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # threads inherit it only from here
         )
     try:
         yield process

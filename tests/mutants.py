@@ -269,24 +269,28 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "",
     ),
     # The outbox
-    _outbox("state is told before it is a fact", "entry.is_state and entry.event.cursor.seq > self.archived", "False"),
     _outbox(
-        "what follows overtakes state",
-        "                break\n            ready.append",
-        "                continue\n            ready.append",
+        "state is told before it is a fact",
+        "            end = min(end, self._states[0] - self._first)\n",
+        "            pass\n",
     ),
     _outbox(
-        "text waits for the archive",
-        "(entry.is_state and entry.event.cursor.seq > self.archived)",
-        "entry.event.cursor.seq > self.archived",
+        "state is told with what may go first", "self._states[0] - self._first)", "self._states[0] - self._first + 1)"
     ),
+    _outbox("what may go first waits with state", "self._states[0] - self._first)", "0)"),
+    _outbox("only the newest state is waited for", "self._states[0] - self._first)", "self._states[-1] - self._first)"),
+    _outbox("text waits for the archive", "        if is_state:\n", "        if True:\n"),
+    _outbox("state that is a fact still waits", "self._states[0] <= self.archived", "self._states[0] < self.archived"),
     _outbox(
-        "state that is a fact still waits",
-        "entry.event.cursor.seq > self.archived",
-        "entry.event.cursor.seq >= self.archived",
+        "state that isn't a fact is taken for one",
+        "while self._states and self._states[0] <= self.archived:",
+        "while self._states:",
     ),
-    _outbox("an append has no limit", "len(ready) == max_events or ", ""),
-    _outbox("the archive gets what it has", "for entry in self._after(self.archived)", "for entry in self._entries"),
+    _outbox("an append has no limit", "end = begin + max_events", "end = len(self._events)"),
+    _outbox("an append goes one above its limit", "end = begin + max_events", "end = begin + max_events + 1"),
+    _outbox(
+        "the archive gets what it has", "return self._events[self.archived + 1 - self._first :]", "return self._events"
+    ),
     _outbox(
         "an old confirmation takes the archive back", "self.archived = max(self.archived, seq)", "self.archived = seq"
     ),
@@ -301,10 +305,10 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     _outbox("the first place isn't moved", "            self._first += count", "            self._first += 0"),
     _outbox(
         "bytes let go are counted on",
-        "            self._size -= sum(len(entry.event.raw) for entry in self._entries[:count])\n",
+        "            self.size -= sum(len(event.raw) for event in self._events[:count])\n",
         "",
     ),
-    _outbox("bytes aren't counted", "        self._size += len(event.raw)\n", ""),
+    _outbox("bytes aren't counted", "        self.size += len(event.raw)\n", ""),
     _outbox(
         "lost events aren't appended again",
         "self.appended = min(self.appended, log_seq)",
@@ -318,14 +322,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     _outbox("the floor is one too high", "        if log_seq >= floor:", "        if log_seq > floor:"),
     _outbox("below the floor nothing is appended again", "        self.appended = floor\n", ""),
     _outbox("a hole is hidden", "        return floor\n", "        return None\n"),
-    _outbox(
-        "state doesn't wait for the archive", "            self._last_state = event.cursor.seq\n", "            pass\n"
-    ),
-    _outbox(
-        "state waits though it was archived",
-        "return self._last_state > self.archived",
-        "return self._last_state >= self.archived",
-    ),
+    _outbox("state doesn't wait for the archive", "            self._states.append(seq)\n", "            pass\n"),
     _outbox(
         "spilling drops what nobody has",
         "self.appended = max(self.appended, self.archived)",
@@ -336,11 +333,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "        self.appended = max(self.appended, self.archived)\n        self._release()",
         "        self.appended = max(self.appended, self.archived)",
     ),
-    _outbox(
-        "a gap in the numbers is accepted",
-        "assert event.cursor.seq == self.last_seq + 1,",
-        "assert event.cursor.seq > 0,",
-    ),
+    _outbox("a gap in the numbers is accepted", "assert seq == self.last_seq + 1,", "assert seq > 0,"),
     # The snapshot
     _snapshot(
         "an event is folded twice", "            if event.cursor <= self.position:\n                continue\n", ""

@@ -37,7 +37,9 @@ PROMPT_RUNNER: Final = "prompt"
 _current_step: ContextVar[str | None] = ContextVar("runcast_step", default=None)
 """The step that the present task is in. A thread that a step runs in has a copy."""
 
-_EMITTABLE: Final = frozenset(EventType) - RESERVED_EVENT_TYPES
+_EMITTABLE: Final[Mapping[str, EventType]] = {
+    event_type.value: event_type for event_type in EventType if event_type not in RESERVED_EVENT_TYPES
+}
 
 
 class Journal(Protocol):
@@ -80,10 +82,12 @@ class RunContext:
             TooLargeError: the event passes `max_event_bytes`.
 
         """
-        if event_type not in _EMITTABLE:
+        # Fast path: every token passes here, so its type is looked up once.
+        known_type = _EMITTABLE.get(event_type)
+        if known_type is None:
             known = ", ".join(sorted(_EMITTABLE))
             raise InvalidInputError(f"a runner can't emit {event_type!r}; use one of {known}", field="type")
-        self._journal.write(EventType(event_type), payload, step_id=step_id or _current_step.get())
+        self._journal.write(known_type, payload, step_id=step_id or _current_step.get())
 
     async def step(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call `function(*args, **kwargs)` as a named step and return its result, which must be JSON.

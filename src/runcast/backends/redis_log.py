@@ -7,7 +7,9 @@ is the fence: Redis itself refuses whatever isn't higher.
 Never: numbers an event, encodes one, or knows the database.
 """
 
+import hashlib
 import importlib.resources
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -16,9 +18,12 @@ from typing import Any, Final
 import msgspec
 import redis.asyncio as redis
 import structlog
+from redis.exceptions import ResponseError
 
-from runcast.backends.redis_client import redis_errors
+from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS, redis_errors
 from runcast.backends.redis_subscriber import RedisSubscriber
+from runcast.backends.redis_wire import Argument, RedisWire
+from runcast.errors import UnavailableError
 from runcast.events import MAX_SEQ, START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunEvent, log_event, read_event
 from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, Unsubscribe
 from runcast.records import LinkState
@@ -45,7 +50,10 @@ class RedisPubSubService:
         self._handler_total = 0
         self._retention_seconds: Final = retention_seconds
         self._max_events: Final = max_events
-        self._append: Final = client.register_script(_read_script("append"))
+        self._logger: Final = log.bind()  # bound once: asking a lazy logger costs more than the rest of an append
+        self._wire: Final = RedisWire(client, timeout_seconds=SOCKET_TIMEOUT_SECONDS)
+        self._append: Final = _read_script("append")
+        self._append_sha: Final = hashlib.sha1(self._append.encode()).hexdigest()  # noqa: S324 - Redis' name for a script
         self._fence: Final = client.register_script(_read_script("fence"))
 
     async def start(self) -> None:
@@ -55,6 +63,7 @@ class RedisPubSubService:
     async def close(self) -> None:
         """Stop listening."""
         await self._subscriber.close()
+        await self._wire.close()
 
     async def publish_run_event(self, run_id: str, event: RunEvent) -> AppendResult:
         """Keep one event and publish it on `run:<run_id>`."""
@@ -62,18 +71,17 @@ class RedisPubSubService:
 
     async def append(self, run_id: str, events: Sequence[LoggedEvent]) -> AppendResult:
         """See `RunLog.append`."""
-        arguments: list[Any] = [
-            RUN_CHANNEL_PREFIX + run_id,
-            ALL_RUNS_CHANNEL,
-            self._retention_seconds,
-            self._max_events,
-        ]
-        for event in events:
-            arguments += (event.cursor.attempt, event.cursor.seq, "1" if event.status else "0", event.raw)
-        with redis_errors():
-            word, attempt, seq = await self._append(keys=[_stream_of(run_id)], args=arguments)
+        command = self._append_command(run_id, events)
+        try:
+            word, attempt, seq = await self._call_append(command)
+        except UnavailableError:
+            # One quick try more hides a connection that idled out; repeating an append changes nothing.
+            word, attempt, seq = await self._call_append(command)
         result = _RESULTS[word](Cursor(int(attempt), int(seq)))
-        log.debug("📤 published", run_id=run_id, events=len(events), result=word.decode(), last=str(result.last))
+        if self._logger.is_enabled_for(logging.DEBUG):
+            self._logger.debug(
+                "📤 published", run_id=run_id, events=len(events), result=word.decode(), last=str(result.last)
+            )
         return result
 
     async def fence(self, run_id: str, attempt: int, *, floor: int) -> Cursor:
@@ -158,6 +166,35 @@ class RedisPubSubService:
         if not self._handlers[run_id]:
             del self._handlers[run_id]
 
+    def _append_command(self, run_id: str, events: Sequence[LoggedEvent]) -> list[Argument]:
+        command: list[Argument] = [
+            "EVALSHA",
+            self._append_sha,
+            1,
+            _stream_of(run_id),
+            RUN_CHANNEL_PREFIX + run_id,
+            ALL_RUNS_CHANNEL,
+            self._retention_seconds,
+            self._max_events,
+            events[0].cursor.seq,
+        ]
+        for attempt, stretch in itertools.groupby(events, key=_attempt_of):
+            together = list(stretch)
+            command += (attempt, "".join(["0" if event.status is None else "1" for event in together]))
+            command += [event.raw for event in together]
+        return command
+
+    async def _call_append(self, command: Sequence[Argument]) -> list[bytes]:
+        with redis_errors():
+            try:
+                answer: list[bytes] = await self._wire.call(*command)
+            except ResponseError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                await self._wire.call("SCRIPT", "LOAD", self._append)
+                answer = await self._wire.call(*command)
+        return answer
+
     async def _resolve(self, run_id: str, after: Cursor) -> Cursor | None:
         """The place of a plain seq. None if the stream doesn't hold it: the archive may."""
         if after.seq == 0:
@@ -188,6 +225,10 @@ def _receiver(handler: EventHandler) -> Callable[[bytes], None]:
 def _trace(run_id: str, event: LoggedEvent, handler: EventHandler) -> None:
     log.debug("📨 received", run_id=run_id, cursor=str(event.cursor))
     handler(event)
+
+
+def _attempt_of(event: LoggedEvent) -> int:
+    return event.cursor.attempt
 
 
 def _stream_of(run_id: str) -> str:

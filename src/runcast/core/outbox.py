@@ -6,72 +6,60 @@ all others may go first. An event is kept until it has arrived on both ways, so 
 doesn't have can be appended again, under its own seq.
 """
 
+from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from runcast.events import LoggedEvent
 
 
-class Entry(NamedTuple):
-    """An event, and whether it tells of state that must be a fact before anybody is told."""
-
-    event: LoggedEvent
-    is_state: bool
-
-
 class Outbox:
-    """Invariants: entries are numbered without gaps; `appended` never reaches a state entry above `archived`."""
+    """Invariants: events are numbered without gaps; `appended` never reaches a state event above `archived`."""
 
     def __init__(self, *, last_seq: int) -> None:
         self.archived = last_seq  # seq up to which the archive has everything
         self.appended = last_seq  # seq up to which the log has everything, as far as it has confirmed
-        self._entries: list[Entry] = []
-        self._first: int = last_seq + 1  # seq of the first entry kept
-        self._size = 0
-        self._last_state = last_seq  # seq of the newest state event
+        self.last_seq = last_seq  # seq of the newest event ever put in
+        self.size = 0  # bytes kept
+        self._events: list[LoggedEvent] = []
+        self._first: int = last_seq + 1  # seq of the first event kept
+        self._states: deque[int] = deque()  # seqs of the state events that the archive hasn't confirmed
 
     def __repr__(self) -> str:
         return f"<Outbox {self._first}..{self.last_seq} archived={self.archived} appended={self.appended}>"
 
     @property
-    def last_seq(self) -> int:
-        """Seq of the newest event ever put in."""
-        return self._first + len(self._entries) - 1
-
-    @property
-    def size(self) -> int:
-        """Bytes kept."""
-        return self._size
-
-    @property
     def has_state_to_archive(self) -> bool:
         """Whether a state event waits for the archive."""
-        return self._last_state > self.archived
+        return bool(self._states)
 
     def put(self, event: LoggedEvent, *, is_state: bool) -> None:
         """Add the next event; its seq is `last_seq + 1`."""
-        assert event.cursor.seq == self.last_seq + 1, "events are numbered without gaps"  # noqa: S101 - a bug, not input
-        self._entries.append(Entry(event, is_state))
-        self._size += len(event.raw)
+        # Fast path: every token of every run. What is read often is an attribute, what is looked for is in `_states`.
+        seq = event.cursor.seq
+        assert seq == self.last_seq + 1, "events are numbered without gaps"  # noqa: S101 - a bug, not input
+        self._events.append(event)
+        self.last_seq = seq
+        self.size += len(event.raw)
         if is_state:
-            self._last_state = event.cursor.seq
+            self._states.append(seq)
 
     def to_archive(self) -> Sequence[LoggedEvent]:
         """All events that the archive hasn't confirmed."""
-        return [entry.event for entry in self._after(self.archived)]
+        return self._events[self.archived + 1 - self._first :]
 
     def to_append(self, *, max_events: int) -> Sequence[LoggedEvent]:
         """The next events that may go into the log."""
-        ready: list[LoggedEvent] = []
-        for entry in self._after(self.appended):
-            if len(ready) == max_events or (entry.is_state and entry.event.cursor.seq > self.archived):
-                break
-            ready.append(entry.event)
-        return ready
+        begin = self.appended + 1 - self._first
+        end = begin + max_events
+        if self._states:
+            end = min(end, self._states[0] - self._first)
+        return self._events[begin:end]
 
     def confirm_archived(self, seq: int) -> None:
         """The archive has everything up to `seq`."""
         self.archived = max(self.archived, seq)
+        while self._states and self._states[0] <= self.archived:
+            self._states.popleft()
         self._release()
 
     def confirm_appended(self, seq: int) -> None:
@@ -97,12 +85,9 @@ class Outbox:
         self.appended = max(self.appended, self.archived)
         self._release()
 
-    def _after(self, seq: int) -> Sequence[Entry]:
-        return self._entries[max(seq + 1 - self._first, 0) :]
-
     def _release(self) -> None:
         count = min(self.archived, self.appended) + 1 - self._first
         if count > 0:
-            self._size -= sum(len(entry.event.raw) for entry in self._entries[:count])
-            del self._entries[:count]
+            self.size -= sum(len(event.raw) for event in self._events[:count])
+            del self._events[:count]
             self._first += count

@@ -10,16 +10,16 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-import stamina
 import structlog
 
 from runcast.app import Runcast, RunContext, describe_error
-from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError, UnavailableError
+from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
 from runcast.events import EventType, RunStatus, StepStatus
 from runcast.ports import RunLog, RunStore
 from runcast.records import Claim, RunError, StatusChange
 from runcast.services.journal import RunJournal
 from runcast.services.lease import Lease
+from runcast.services.outages import outlast_outages
 from runcast.services.takeover import take_over
 from runcast.services.writer import RunWriter
 
@@ -139,9 +139,7 @@ class Execution:
         self._write_status(writer, RunStatus.RUNNING)
 
     async def _take_back_steps(self, writer: RunWriter) -> None:
-        async for attempt in stamina.retry_context(on=UnavailableError, attempts=None, timeout=None, wait_max=2.0):
-            with attempt:
-                steps = await self._store.list_steps(self._run.id)
+        steps = await outlast_outages(lambda: self._store.list_steps(self._run.id))
         for step in steps:
             taken_back = replace(
                 step, status=StepStatus.CANCELED, attempt=self._run.attempt, ended_at=step.ended_at or self._clock()
@@ -203,10 +201,8 @@ class Execution:
         run = self._run
         last_seq = run.last.seq
         if run.attempt > 1:
-            async for attempt in stamina.retry_context(on=UnavailableError, attempts=None, timeout=None, wait_max=2.0):
-                with attempt:
-                    last = await take_over(run, attempt=run.attempt, store=self._store, log=self._log)
-                    last_seq = last.seq
+            last = await outlast_outages(lambda: take_over(run, attempt=run.attempt, store=self._store, log=self._log))
+            last_seq = last.seq
         return RunWriter(
             run_id=run.id,
             attempt=run.attempt,

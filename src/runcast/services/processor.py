@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import stamina
 import structlog
 
 from runcast.app import Runcast
@@ -29,6 +28,7 @@ from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, RunError
 from runcast.services.execution import Execution
 from runcast.services.lease import Lease
+from runcast.services.outages import outlast_outages
 from runcast.services.runs import RunService, run_id_of
 from runcast.services.takeover import complete_log
 
@@ -156,12 +156,13 @@ class RunProcessor:
         return None
 
     async def _claim(self, job: Job, run_id: str) -> Claim | None:
-        async for attempt in stamina.retry_context(on=UnavailableError, attempts=None, timeout=None, wait_max=2.0):
-            with attempt:
-                claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
-                if claim is None and await self._store.get_run(run_id) is None:
-                    await self._runs.adopt(job, run_id)
-                    claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
+        return await outlast_outages(lambda: self._try_claim(job, run_id))
+
+    async def _try_claim(self, job: Job, run_id: str) -> Claim | None:
+        claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
+        if claim is None and await self._store.get_run(run_id) is None:
+            await self._runs.adopt(job, run_id)
+            claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
         return claim
 
     async def _execute(self, claim: Claim) -> Execution:

@@ -9,20 +9,20 @@ the worker's lease has run out, and another attempt may hold the run, nothing is
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import stamina
 import structlog
 
 from runcast.concurrency import end_tasks
 from runcast.core.outbox import Outbox
 from runcast.errors import InvalidInputError, StaleAttemptError, TooLargeError, UnavailableError
 from runcast.events import Cursor, EventType, LoggedEvent, RunEvent, encode_event, format_ts, read_event
-from runcast.ports import Appended, Fenced, Missing, RunLog, RunStore
+from runcast.ports import Appended, AppendResult, Fenced, Missing, RunLog, RunStore
 from runcast.records import Commit, StatusChange, Step
 from runcast.services.lease import Lease
+from runcast.services.outages import outlast_outages
 
 log = structlog.get_logger()
 
@@ -32,6 +32,7 @@ SPILL_BYTES: Final = 1_048_576
 """Kept per run while the log can't be reached. Beyond it, what the archive has is let go."""
 MAX_BYTES: Final = 16_777_216
 """Kept per run while the database can't be reached either. Beyond it the runner's next event fails."""
+_STATUS_TYPES: Final = frozenset({EventType.RUN_STATUS, EventType.RUN_COMPLETED})
 
 
 class RunWriter:
@@ -63,9 +64,10 @@ class RunWriter:
         self._max_event_bytes: Final = max_event_bytes
         self._on_fenced: Final = on_fenced
         self._is_log_away = False  # whether the last append had to be tried again
-        self._progress: Final = asyncio.Condition()  # notified whenever an event has arrived somewhere
+        self._progress: Final = asyncio.Event()  # set whenever an event has arrived somewhere
         self._to_archive: Final = asyncio.Event()
         self._to_append: Final = asyncio.Event()
+        self._archive_timer: asyncio.TimerHandle | None = None  # while text waits for the archive
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -78,6 +80,7 @@ class RunWriter:
     async def close(self) -> None:
         """Stop; what has not arrived yet stays where it is. `flush` before to wait for it."""
         await end_tasks(*self._tasks)
+        self._end_archive_timer()
 
     def write(
         self,
@@ -107,8 +110,11 @@ class RunWriter:
         self._outbox.put(event, is_state=is_state)
         if is_state:
             self._changes.append((change, step))
-        self._to_archive.set()
-        self._to_append.set()
+            self._to_archive.set()  # what follows it can't be told before it is a fact: the archive wakes the log
+        else:
+            self._to_append.set()
+            if self._archive_timer is None:
+                self._archive_timer = asyncio.get_running_loop().call_later(ARCHIVE_DELAY_SECONDS, self._to_archive.set)
         return event.cursor.seq
 
     def give_up(self) -> None:
@@ -119,6 +125,7 @@ class RunWriter:
             self._on_fenced()
             self._to_archive.set()
             self._to_append.set()
+            self._progress.set()
 
     async def wait_archived(self, seq: int) -> None:
         """Return once the archive has the event.
@@ -140,13 +147,15 @@ class RunWriter:
         await self._wait(lambda: min(self._outbox.archived, self._outbox.appended) >= seq)
 
     def _number(self, event_type: EventType, payload: Mapping[str, Any], step_id: str | None) -> LoggedEvent:
+        # Fast path: every token passes here. `python -m bench.runs deltas` shows what it costs.
+        seq = self._outbox.last_seq + 1
         event = RunEvent(
             type=event_type,
             payload=payload,
             ts=format_ts(self._clock()),
             run_id=self.run_id,
             step_id=step_id,
-            seq=self._outbox.last_seq + 1,
+            seq=seq,
             attempt=self.attempt,
         )
         try:
@@ -155,11 +164,14 @@ class RunWriter:
             raise InvalidInputError(f"the payload of {event_type} isn't JSON: {error}", field="payload") from None
         if len(raw) > self._max_event_bytes:
             raise TooLargeError(f"an event of {len(raw)} bytes passes the limit of {self._max_event_bytes} bytes")
-        return read_event(raw)
+        if event_type in _STATUS_TYPES:
+            return read_event(raw)
+        return LoggedEvent(Cursor(self.attempt, seq), raw)
 
     async def _wait(self, is_reached: Callable[[], bool]) -> None:
-        async with self._progress:
-            await self._progress.wait_for(lambda: is_reached() or self.is_fenced)
+        while not (is_reached() or self.is_fenced):
+            self._progress.clear()
+            await self._progress.wait()
         if not is_reached():
             raise StaleAttemptError(self.run_id, self.attempt)
 
@@ -168,29 +180,22 @@ class RunWriter:
         try:
             await loop()
         except StaleAttemptError:
-            await self._stop("the database refused it")
+            self._stop("the database refused it")
         except Exception:
             log.exception("❌ the writer broke", run_id=self.run_id, attempt=self.attempt)
-            await self._stop("it broke")
+            self._stop("it broke")
 
     async def _archive_loop(self) -> None:
         while not self.is_fenced:
             await self._to_archive.wait()
-            if not self._outbox.has_state_to_archive:
-                await self._linger()
             self._to_archive.clear()
+            self._end_archive_timer()
             await self._archive()
 
-    async def _linger(self) -> None:
-        """Let deltas gather, until state comes that can't wait."""
-        self._to_archive.clear()
-        try:
-            async with asyncio.timeout(ARCHIVE_DELAY_SECONDS):
-                while not self._outbox.has_state_to_archive:
-                    await self._to_archive.wait()
-                    self._to_archive.clear()
-        except TimeoutError:
-            return
+    def _end_archive_timer(self) -> None:
+        if self._archive_timer is not None:
+            self._archive_timer.cancel()
+            self._archive_timer = None
 
     async def _archive(self) -> None:
         events = self._outbox.to_archive()
@@ -198,14 +203,12 @@ class RunWriter:
             return
         changes, self._changes = self._changes, []
         commit = _commit_of(self.run_id, self.attempt, events, changes)
-        async for attempt in _outlast_outages():
-            with attempt:
-                await self._store.commit(commit)
+        await outlast_outages(lambda: self._store.commit(commit))
         self._outbox.confirm_archived(events[-1].cursor.seq)
         if self._outbox.size > SPILL_BYTES and self._is_log_away:
             self._outbox.spill()
         self._to_append.set()
-        await self._notify()
+        self._progress.set()
 
     async def _append_loop(self) -> None:
         while not self.is_fenced:
@@ -215,53 +218,47 @@ class RunWriter:
                 await self._append(events)
 
     async def _append(self, events: Sequence[LoggedEvent]) -> None:
-        async for attempt in _outlast_outages():
-            self._is_log_away = attempt.num > 1
-            with attempt:
-                await self._lease.wait_held()
-                if self.is_fenced:
-                    return
-                result = await self._log.append(self.run_id, events)
-        self._is_log_away = False
+        result = await outlast_outages(lambda: self._try_append(events))
         match result:
             case Appended():
                 self._outbox.confirm_appended(events[-1].cursor.seq)
-                await self._notify()
+                self._progress.set()
             case Missing(last):
                 await self._restore(last)
             case Fenced():
-                await self._stop("the log refused it")
+                self._stop("the log refused it")
+
+    async def _try_append(self, events: Sequence[LoggedEvent]) -> AppendResult | None:
+        """None if the writer has been told to give up meanwhile."""
+        if not self._lease.is_held:
+            await self._lease.wait_held()
+        if self.is_fenced:
+            return None
+        try:
+            result = await self._log.append(self.run_id, events)
+        except UnavailableError:
+            self._is_log_away = True
+            raise
+        self._is_log_away = False
+        return result
 
     async def _restore(self, last: Cursor) -> None:
         """The log has lost its end: append again what is kept here, or let it go on after the archive's end."""
         log.warning("❌ Redis has lost events of the run; putting them back", run_id=self.run_id, last=str(last))
-        async for attempt in _outlast_outages():
-            with attempt:
-                # The fence may be gone with the rest: only the database knows whether the run is still ours.
-                await self._store.check_attempt(self.run_id, self.attempt)
+        # The fence may be gone with the rest: only the database knows whether the run is still ours.
+        await outlast_outages(lambda: self._store.check_attempt(self.run_id, self.attempt))
         # What an older attempt has beyond our beginning isn't part of the run; a log that went back may show it.
         kept = last.seq if last.attempt == self.attempt else min(last.seq, self._begin_seq)
-        floor = self._outbox.take_back(kept)
-        if floor is None and last.attempt != self.attempt:
-            floor = kept
+        lower = self._outbox.take_back(kept)
+        floor = kept if lower is None and last.attempt != self.attempt else lower
         if floor is not None:
-            async for attempt in _outlast_outages():
-                with attempt:
-                    await self._log.fence(self.run_id, self.attempt, floor=floor)
+            await outlast_outages(lambda: self._log.fence(self.run_id, self.attempt, floor=floor))
 
-    async def _stop(self, reason: str) -> None:
+    def _stop(self, reason: str) -> None:
         log.warning("❌ the writer stops", run_id=self.run_id, attempt=self.attempt, reason=reason)
         self.is_fenced = True
         self._on_fenced()
-        await self._notify()
-
-    async def _notify(self) -> None:
-        async with self._progress:
-            self._progress.notify_all()
-
-
-def _outlast_outages() -> AsyncIterator[stamina.Attempt]:
-    return aiter(stamina.retry_context(on=UnavailableError, attempts=None, timeout=None, wait_max=2.0))
+        self._progress.set()
 
 
 def _commit_of(

@@ -3,7 +3,9 @@
 -- KEYS[1]  the stream
 -- ARGV[1]  channel of the run      ARGV[2]  channel of all runs' statuses
 -- ARGV[3]  seconds to keep it      ARGV[4]  greatest number of events to keep
--- then four for each event: attempt, seq, "1" if it tells a status, its bytes
+-- ARGV[5]  seq of the first event: the others follow it one by one
+-- then for each stretch of events of one attempt: the attempt, a "1" (it tells a status) or "0" for each event as one
+-- string, and the bytes of each
 --
 -- Returns {"appended" | "missing" | "fenced", attempt, seq}: the log's end, afterwards.
 --
@@ -18,6 +20,7 @@ if not info.err then
     if info[i] == 'last-generated-id' then
       local attempt, seq = string.match(info[i + 1], '^(%d+)-(%d+)$')
       last_attempt, last_seq = tonumber(attempt), tonumber(seq)
+      break
     end
   end
 end
@@ -26,23 +29,30 @@ local function answer(word)
   return { word, string.format('%.0f', last_attempt), string.format('%.0f', last_seq) }
 end
 
-for i = 5, #ARGV, 4 do
-  local attempt, seq = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+local seq, i = tonumber(ARGV[5]), 6
+while ARGV[i] do
+  local attempt, statuses = tonumber(ARGV[i]), ARGV[i + 1]
   if attempt < last_attempt then
     return answer('fenced')
   end
-  -- Of the same attempt and not higher: it is there already, from an earlier try.
-  if attempt > last_attempt or seq > last_seq then
-    if seq > last_seq + 1 then
-      return answer('missing')
+  for k = 1, #statuses do
+    -- Of the same attempt and not higher: it is there already, from an earlier try.
+    if attempt > last_attempt or seq > last_seq then
+      if seq > last_seq + 1 then
+        return answer('missing')
+      end
+      local event = ARGV[i + 1 + k]
+      local id = ARGV[i] .. '-' .. string.format('%.0f', seq)
+      redis.call('XADD', stream, 'MAXLEN', '~', ARGV[4], id, 'e', event)
+      redis.call('PUBLISH', channel, event)
+      if string.byte(statuses, k) == 49 then
+        redis.call('PUBLISH', all_channel, event)
+      end
+      last_attempt, last_seq = attempt, seq
     end
-    redis.call('XADD', stream, 'MAXLEN', '~', ARGV[4], ARGV[i] .. '-' .. ARGV[i + 1], 'e', ARGV[i + 3])
-    redis.call('PUBLISH', channel, ARGV[i + 3])
-    if ARGV[i + 2] == '1' then
-      redis.call('PUBLISH', all_channel, ARGV[i + 3])
-    end
-    last_attempt, last_seq = attempt, seq
+    seq = seq + 1
   end
+  i = i + 2 + #statuses
 end
 
 redis.call('EXPIRE', stream, ARGV[3])
