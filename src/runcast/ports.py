@@ -155,8 +155,13 @@ class RunStore(Protocol):
         """A run's steps by index."""
         ...
 
-    async def claim_run(self, run_id: str, worker_id: str, *, now: datetime) -> Claim | None:
+    async def claim_run(
+        self, run_id: str, worker_id: str, *, now: datetime, tell: Callable[[Run], LoggedEvent] | None = None
+    ) -> Claim | None:
         """Take the run for this worker and set it `running`, if nobody living holds it.
+
+        A run that was never held (`queued`, attempt 0) takes the event that `tell` makes of it into the archive in the
+        same transaction: the run as it stands then, with the event's own place as its `last`.
 
         From `queued` or `delayed` the attempt goes up by one; from `retrying` it stays (it was raised with the
         status). From a status that a worker holds it is taken, as the next attempt, only if that worker's lease has

@@ -100,10 +100,13 @@ class Commit:
 
 
 class Claim(NamedTuple):
-    """The right to execute a run, as its `run.attempt`. `previous` is the status the run was found in."""
+    """The right to execute a run, as its `run.attempt`. `previous` is the status the run was found in; `told` the event
+    that was archived with the claim, if one was.
+    """
 
     run: Run
     previous: RunStatus
+    told: LoggedEvent | None = None
 
 
 class Head(NamedTuple):

@@ -28,7 +28,8 @@ _CHECKOUT: Final = Path(__file__).parent.parent.parent
 def _remove_fence() -> None:
     """An attempt that is over may go on writing: neither the log nor the database refuses it."""
     from runcast.backends.redis_log import RedisPubSubService
-    from runcast.backends.sql import operations, rows, schema
+    from runcast.backends.sql import operations, schema
+    from runcast.backends.sql.archive import archive
     from runcast.ports import Appended, Fenced
 
     append, commit = RedisPubSubService.append, operations.commit
@@ -48,8 +49,7 @@ def _remove_fence() -> None:
             seqs = [event.cursor.seq for event in change.events]
             is_there = (schema.events.c.run_id == change.run_id) & schema.events.c.seq.in_(seqs)
             connection.execute(schema.events.delete().where(is_there))
-            for event in change.events:
-                connection.execute(schema.events.insert().values(**rows.row_of_event(change.run_id, event)))
+            archive(connection, change.run_id, change.events)
 
     RedisPubSubService.append = append_always  # type: ignore[method-assign]
     operations.commit = commit_always  # type: ignore[assignment]

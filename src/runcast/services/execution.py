@@ -14,9 +14,9 @@ import structlog
 
 from runcast.app import Runcast, RunContext, describe_error
 from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
-from runcast.events import EventType, RunStatus, StepStatus
+from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
 from runcast.ports import RunLog, RunStore
-from runcast.records import Claim, RunError, StatusChange
+from runcast.records import Claim, Run, RunError, StatusChange
 from runcast.services.journal import RunJournal
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
@@ -24,6 +24,20 @@ from runcast.services.takeover import take_over
 from runcast.services.writer import RunWriter
 
 log = structlog.get_logger()
+
+
+def tell_running(run: Run, now: datetime) -> LoggedEvent:
+    """The event of a run that is claimed for its first attempt, as the claim itself archives it."""
+    return log_event(
+        RunEvent(
+            type=EventType.RUN_STATUS,
+            payload={"status": RunStatus.RUNNING},
+            ts=format_ts(now),
+            run_id=run.id,
+            seq=run.last.seq,
+            attempt=run.attempt,
+        )
+    )
 
 
 class Execution:
@@ -45,6 +59,7 @@ class Execution:
         self.error: RunError | None = None  # why it failed, once it is over
         self._run: Final = claim.run
         self._previous: Final = claim.previous
+        self._told: Final = claim.told
         self._app: Final = app
         self._store: Final = store
         self._log: Final = log
@@ -119,7 +134,8 @@ class Execution:
             lost = RunError(code="worker_lost", message=f"its worker was lost {attempt - 1} times")
             self._end(writer, RunStatus.FAILED, error=lost)
         else:
-            await self._announce(writer)
+            if self._told is None:
+                await self._announce(writer)
             if self._is_cancel_requested:  # it came while we announced
                 self._end(writer, RunStatus.CANCELED)
                 return
@@ -198,12 +214,12 @@ class Execution:
         writer.write(EventType.RUN_STATUS, payload, change=StatusChange(status=status, at=self._clock()))
 
     async def _open_writer(self) -> RunWriter:
-        run = self._run
-        last_seq = run.last.seq
+        run, told = self._run, self._told
+        last_seq = run.last.seq if told is None else told.cursor.seq - 1
         if run.attempt > 1:
             last = await outlast_outages(lambda: take_over(run, attempt=run.attempt, store=self._store, log=self._log))
             last_seq = last.seq
-        return RunWriter(
+        writer = RunWriter(
             run_id=run.id,
             attempt=run.attempt,
             last_seq=last_seq,
@@ -214,6 +230,9 @@ class Execution:
             max_event_bytes=self._max_event_bytes,
             on_fenced=self._stop_runner,
         )
+        if told is not None:
+            writer.publish(told)
+        return writer
 
     def _stop_runner(self) -> None:
         if self._task is not None:

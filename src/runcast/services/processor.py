@@ -24,9 +24,10 @@ from runcast.errors import (
     TooLargeError,
     UnavailableError,
 )
+from runcast.events import LoggedEvent
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
-from runcast.records import Claim, Job, RunError
-from runcast.services.execution import Execution
+from runcast.records import Claim, Job, Run, RunError
+from runcast.services.execution import Execution, tell_running
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.runs import RunService, run_id_of
@@ -159,10 +160,15 @@ class RunProcessor:
         return await outlast_outages(lambda: self._try_claim(job, run_id))
 
     async def _try_claim(self, job: Job, run_id: str) -> Claim | None:
-        claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
+        now = self._clock()
+
+        def tell(run: Run) -> LoggedEvent:
+            return tell_running(run, now)
+
+        claim = await self._store.claim_run(run_id, self._worker_id, now=now, tell=tell)
         if claim is None and await self._store.get_run(run_id) is None:
             await self._runs.adopt(job, run_id)
-            claim = await self._store.claim_run(run_id, self._worker_id, now=self._clock())
+            claim = await self._store.claim_run(run_id, self._worker_id, now=now, tell=tell)
         return claim
 
     async def _execute(self, claim: Claim) -> Execution:

@@ -117,6 +117,12 @@ class RunWriter:
                 self._archive_timer = asyncio.get_running_loop().call_later(ARCHIVE_DELAY_SECONDS, self._to_archive.set)
         return event.cursor.seq
 
+    def publish(self, event: LoggedEvent) -> None:
+        """Send on its way an event that the archive has: the next of the run, archived together with the claim."""
+        self._outbox.put(event, is_state=True)
+        self._outbox.confirm_archived(event.cursor.seq)
+        self._to_append.set()
+
     def give_up(self) -> None:
         """Write no more: another attempt holds the run."""
         if not self.is_fenced:

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from runcast.backends.sql import rows
+from runcast.backends.sql.archive import archive
 from runcast.backends.sql.schema import JsonText, UtcTime, events, run_tags, runs, steps, workers
 from runcast.core.lifecycle import CANCELED_AT_ONCE, HELD_BY_WORKER, is_run_transition
 from runcast.errors import IllegalCommitError, StaleAttemptError
@@ -33,7 +34,6 @@ _FORGET_WORKERS_AFTER: Final = timedelta(days=1)
 _INSERTS: Final[Mapping[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _ADD_RUN: Final = {name: insert(runs).on_conflict_do_nothing() for name, insert in _INSERTS.items()}
 _ADD_TAGS: Final = {name: insert(run_tags).on_conflict_do_nothing() for name, insert in _INSERTS.items()}
-_ARCHIVE: Final = {name: insert(events).on_conflict_do_nothing() for name, insert in _INSERTS.items()}
 
 
 def _upsert(table: Any) -> dict[str, Any]:
@@ -88,6 +88,22 @@ def _status_values(after: RunStatus) -> dict[str, Any]:
     return values
 
 
+_NOW: Final = bindparam("now", type_=UtcTime)
+_TOLD: Final = bindparam("told", type_=BigInteger)
+_CLAIM_NEW: Final = (
+    update(runs)
+    .where(runs.c.id == bindparam("run"), runs.c.status == RunStatus.QUEUED.value, runs.c.attempt == 0)
+    .values(
+        status=RunStatus.RUNNING.value,
+        attempt=1,
+        last_attempt=case((_TOLD == 1, 1), else_=runs.c.last_attempt),
+        last_seq=runs.c.last_seq + _TOLD,
+        worker_id=bindparam("worker"),
+        started_at=func.coalesce(runs.c.started_at, _NOW),
+        changed_at=_NOW,
+    )
+)
+
 _COMMIT: Final = {after: _commit_statement(after) for after in (None, *RunStatus)}
 
 
@@ -98,12 +114,32 @@ def create_run(connection: Connection, run: NewRun, first: LoggedEvent) -> tuple
     if is_new:
         if run.tags:
             connection.execute(_ADD_TAGS[dialect], [{"run_id": run.id, "tag": tag} for tag in run.tags])
-        connection.execute(_ARCHIVE[dialect], rows.row_of_event(run.id, first))
-    return _known_run(connection, run), is_new
+        archive(connection, run.id, [first])
+        return _find_run(connection, run.id), True
+    return _known_run(connection, run), False
 
 
-def claim_run(connection: Connection, run_id: str, worker_id: str, *, now: datetime) -> Claim | None:
-    """See `RunStore.claim_run`."""
+def claim_run(
+    connection: Connection,
+    run_id: str,
+    worker_id: str,
+    *,
+    now: datetime,
+    tell: Callable[[Run], LoggedEvent] | None = None,
+) -> Claim | None:
+    """See `RunStore.claim_run`. Fast path: a run that nobody has held yet is taken by one UPDATE that checks."""
+    taken = {"run": run_id, "worker": worker_id, "now": now, "told": 0 if tell is None else 1}
+    if connection.execute(_CLAIM_NEW, taken).rowcount == 1:
+        run = _find_run(connection, run_id)
+        if tell is None:
+            return Claim(run, RunStatus.QUEUED)
+        event = tell(run)
+        archive(connection, run_id, [event])
+        return Claim(run, RunStatus.QUEUED, event)
+    return _claim_again(connection, run_id, worker_id, now=now)
+
+
+def _claim_again(connection: Connection, run_id: str, worker_id: str, *, now: datetime) -> Claim | None:
     run = _lock_run(connection, run_id)
     if run is None or not _is_claimable(connection, run, worker_id, now=now):
         return None
@@ -126,11 +162,9 @@ def commit(connection: Connection, commit: Commit) -> None:
     if connection.execute(_COMMIT[change.status if change else None], parameters).rowcount == 0:
         _explain_refusal(connection, commit)
         return
-    dialect = connection.dialect.name
-    if commit.events:
-        connection.execute(_ARCHIVE[dialect], [rows.row_of_event(commit.run_id, event) for event in commit.events])
+    archive(connection, commit.run_id, commit.events)
     if commit.steps:
-        connection.execute(_PUT_STEPS[dialect], _step_rows(commit.steps))
+        connection.execute(_PUT_STEPS[connection.dialect.name], _step_rows(commit.steps))
 
 
 def cancel_unheld(
@@ -141,7 +175,7 @@ def cancel_unheld(
     if run is None or run.status not in CANCELED_AT_ONCE:
         return None
     last = event(run)
-    connection.execute(_ARCHIVE[connection.dialect.name], rows.row_of_event(run_id, last))
+    archive(connection, run_id, [last])
     values = {
         "status": RunStatus.CANCELED.value,
         "last_attempt": last.cursor.attempt,
@@ -169,7 +203,7 @@ def take_from_dead(
     if run is None or run.status not in HELD_BY_WORKER or _is_led(connection, run, now=now):
         return None
     change, event = decide(run)
-    connection.execute(_ARCHIVE[connection.dialect.name], rows.row_of_event(run_id, event))
+    archive(connection, run_id, [event])
     values = {
         "status": change.status.value,
         "attempt": event.cursor.attempt,
@@ -208,6 +242,10 @@ def _known_run(connection: Connection, run: NewRun) -> Run:
     return rows.run_of(connection.execute(found).one())
 
 
+def _find_run(connection: Connection, run_id: str) -> Run:
+    return rows.run_of(connection.execute(_FIND_RUN, {"run": run_id}).one())
+
+
 def _lock_run(connection: Connection, run_id: str) -> Run | None:
     """The run, kept from other writers until the transaction ends. (SQLite's writer has locked everything.)"""
     row = connection.execute(_LOCK_RUN, {"run": run_id}).one_or_none()
@@ -216,7 +254,7 @@ def _lock_run(connection: Connection, run_id: str) -> Run | None:
 
 def _change_run(connection: Connection, run_id: str, values: Mapping[str, Any]) -> Run:
     connection.execute(update(runs).where(runs.c.id == run_id).values(values))
-    return rows.run_of(connection.execute(_FIND_RUN, {"run": run_id}).one())
+    return _find_run(connection, run_id)
 
 
 def _is_claimable(connection: Connection, run: Run, worker_id: str, *, now: datetime) -> bool:

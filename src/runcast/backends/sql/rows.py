@@ -78,11 +78,6 @@ def row_of_step(step: Step) -> dict[str, Any]:
     }
 
 
-def row_of_event(run_id: str, event: LoggedEvent) -> dict[str, Any]:
-    """An event's row in the archive."""
-    return {"run_id": run_id, "seq": event.cursor.seq, "attempt": event.cursor.attempt, "body": event.raw}
-
-
 def event_of(body: bytes) -> LoggedEvent:
     """The event with these bytes."""
     return read_event(body)

@@ -64,9 +64,11 @@ class SqlRunStore:
         """See `RunStore.list_steps`."""
         return await self._executor.read(lambda c: queries.list_steps(c, run_id))
 
-    async def claim_run(self, run_id: str, worker_id: str, *, now: datetime) -> Claim | None:
-        """See `RunStore.claim_run`."""
-        return await self._executor.write(lambda c: operations.claim_run(c, run_id, worker_id, now=now))
+    async def claim_run(
+        self, run_id: str, worker_id: str, *, now: datetime, tell: Callable[[Run], LoggedEvent] | None = None
+    ) -> Claim | None:
+        """See `RunStore.claim_run`. `tell` may be called in another thread."""
+        return await self._executor.write(lambda c: operations.claim_run(c, run_id, worker_id, now=now, tell=tell))
 
     async def commit(self, commit: Commit) -> None:
         """See `RunStore.commit`. Repeating a commit that ended its attempt, because its answer was lost, is no error.
