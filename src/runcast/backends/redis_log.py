@@ -7,7 +7,6 @@ is the fence: Redis itself refuses whatever isn't higher.
 Never: numbers an event, encodes one, or knows the database.
 """
 
-import hashlib
 import importlib.resources
 import itertools
 import logging
@@ -18,11 +17,10 @@ from typing import Any, Final
 import msgspec
 import redis.asyncio as redis
 import structlog
-from redis.exceptions import ResponseError
 
 from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS, redis_errors
 from runcast.backends.redis_subscriber import RedisSubscriber
-from runcast.backends.redis_wire import Argument, RedisWire
+from runcast.backends.redis_wire import Argument, RedisWire, WireScript
 from runcast.errors import UnavailableError
 from runcast.events import MAX_SEQ, START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunEvent, log_event, read_event
 from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, Unsubscribe
@@ -52,8 +50,7 @@ class RedisPubSubService:
         self._max_events: Final = max_events
         self._logger: Final = log.bind()  # bound once: asking a lazy logger costs more than the rest of an append
         self._wire: Final = RedisWire(client, timeout_seconds=SOCKET_TIMEOUT_SECONDS)
-        self._append: Final = _read_script("append")
-        self._append_sha: Final = hashlib.sha1(self._append.encode()).hexdigest()  # noqa: S324 - Redis' name for a script
+        self._append: Final = WireScript(self._wire, _read_script("append"))
         self._fence: Final = client.register_script(_read_script("fence"))
 
     async def start(self) -> None:
@@ -71,17 +68,15 @@ class RedisPubSubService:
 
     async def append(self, run_id: str, events: Sequence[LoggedEvent]) -> AppendResult:
         """See `RunLog.append`."""
-        command = self._append_command(run_id, events)
+        arguments = self._append_arguments(run_id, events)
         try:
-            word, attempt, seq = await self._call_append(command)
+            result = await self._call_append(run_id, arguments)
         except UnavailableError:
-            # One quick try more hides a connection that idled out; repeating an append changes nothing.
-            word, attempt, seq = await self._call_append(command)
-        result = _RESULTS[word](Cursor(int(attempt), int(seq)))
+            # One quick try more hides a connection that was lost meanwhile; repeating an append changes nothing.
+            result = await self._call_append(run_id, arguments)
         if self._logger.is_enabled_for(logging.DEBUG):
-            self._logger.debug(
-                "📤 published", run_id=run_id, events=len(events), result=word.decode(), last=str(result.last)
-            )
+            word = type(result).__name__.lower()
+            self._logger.debug("📤 published", run_id=run_id, events=len(events), result=word, last=str(result.last))
         return result
 
     async def fence(self, run_id: str, attempt: int, *, floor: int) -> Cursor:
@@ -166,12 +161,8 @@ class RedisPubSubService:
         if not self._handlers[run_id]:
             del self._handlers[run_id]
 
-    def _append_command(self, run_id: str, events: Sequence[LoggedEvent]) -> list[Argument]:
-        command: list[Argument] = [
-            "EVALSHA",
-            self._append_sha,
-            1,
-            _stream_of(run_id),
+    def _append_arguments(self, run_id: str, events: Sequence[LoggedEvent]) -> list[Argument]:
+        arguments: list[Argument] = [
             RUN_CHANNEL_PREFIX + run_id,
             ALL_RUNS_CHANNEL,
             self._retention_seconds,
@@ -180,20 +171,14 @@ class RedisPubSubService:
         ]
         for attempt, stretch in itertools.groupby(events, key=_attempt_of):
             together = list(stretch)
-            command += (attempt, "".join(["0" if event.status is None else "1" for event in together]))
-            command += [event.raw for event in together]
-        return command
+            arguments += (attempt, "".join(["0" if event.status is None else "1" for event in together]))
+            arguments += [event.raw for event in together]
+        return arguments
 
-    async def _call_append(self, command: Sequence[Argument]) -> list[bytes]:
+    async def _call_append(self, run_id: str, arguments: Sequence[Argument]) -> AppendResult:
         with redis_errors():
-            try:
-                answer: list[bytes] = await self._wire.call(*command)
-            except ResponseError as error:
-                if not str(error).startswith("NOSCRIPT"):
-                    raise
-                await self._wire.call("SCRIPT", "LOAD", self._append)
-                answer = await self._wire.call(*command)
-        return answer
+            word, attempt, seq = await self._append([_stream_of(run_id)], arguments)
+        return _RESULTS[word](Cursor(int(attempt), int(seq)))
 
     async def _resolve(self, run_id: str, after: Cursor) -> Cursor | None:
         """The place of a plain seq. None if the stream doesn't hold it: the archive may."""

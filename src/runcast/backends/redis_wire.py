@@ -14,7 +14,9 @@ Never: blocking commands, subscriptions or transactions, which would hold up or 
 
 import asyncio
 import contextlib
+import hashlib
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import hiredis
@@ -33,8 +35,9 @@ _WRONG_SERVER: Final = ("READONLY", "LOADING", "MASTERDOWN")
 class RedisWire:
     """Calls Redis. `close` it after use; the client, which says where Redis is, stays the caller's."""
 
-    def __init__(self, client: "redis.Redis", *, timeout_seconds: float) -> None:
+    def __init__(self, client: "redis.Redis", *, timeout_seconds: float, decode: bool = False) -> None:
         self._pool: Final[Any] = client.connection_pool
+        self._decode: Final = decode  # whether answers are text, as a client of `open_redis` may want them
         self._timeout_seconds: Final = timeout_seconds
         self._link: _Link | None = None  # None or closed: the next call connects
         self._connecting: asyncio.Task[_Link] | None = None  # while callers wait for a link
@@ -83,7 +86,7 @@ class RedisWire:
         except BaseException:
             await _disconnect(connection)
             raise
-        return _Link(connection, timeout_seconds=self._timeout_seconds)
+        return _Link(connection, timeout_seconds=self._timeout_seconds, decode=self._decode)
 
     async def _let_go(self) -> None:
         link, self._link = self._link, None
@@ -92,16 +95,43 @@ class RedisWire:
             await _disconnect(link.connection)
 
 
+class WireScript:
+    """A Lua script that Redis keeps: called by its name, and sent only where it isn't known yet."""
+
+    def __init__(self, wire: RedisWire, source: str) -> None:
+        self._wire: Final = wire
+        self._source: Final = source
+        self._name: Final = hashlib.sha1(source.encode()).hexdigest()  # noqa: S324 - Redis' own name for a script
+
+    async def __call__(self, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+        """What the script returns.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: as `RedisWire.call`.
+
+        """
+        try:
+            return await self._wire.call("EVALSHA", self._name, len(keys), *keys, *args)
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+        await self._wire.call("SCRIPT", "LOAD", self._source)
+        return await self._wire.call("EVALSHA", self._name, len(keys), *keys, *args)
+
+
 class _Link(asyncio.Protocol):
     """One connection, from its first command until it is lost."""
 
-    def __init__(self, connection: Any, *, timeout_seconds: float) -> None:
+    def __init__(self, connection: Any, *, timeout_seconds: float, decode: bool) -> None:
         self.is_closed = False
         self.connection: Final = connection  # redis-py's; it wants to be disconnected in the end
         self._loop: Final = asyncio.get_running_loop()
         self._transport: Final[asyncio.Transport] = connection._writer.transport  # noqa: SLF001 - redis-py has no word for it
         self._timeout_seconds: Final = timeout_seconds
-        self._reader: Final = hiredis.Reader(replyError=ResponseError, protocolError=RedisConnectionError)
+        encoding = "utf-8" if decode else None
+        self._reader: Final = hiredis.Reader(
+            replyError=ResponseError, protocolError=RedisConnectionError, encoding=encoding, errors="replace"
+        )
         self._waiting: Final[deque[asyncio.Future[Any]]] = deque()  # for their answers, in the order of their commands
         self._unsent: list[bytes] = []
         self._heard_at = 0.0  # when the last answer came, or the first that is waited for was asked for
