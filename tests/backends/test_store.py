@@ -171,6 +171,23 @@ class TestCreating:
         assert (run.created_at, run.created_at.tzinfo) == (NOW, UTC)
 
 
+class TestArchiving:
+    async def test_any_number_of_events_is_archived_in_order(self, store: RunStore) -> None:
+        """However many go in at once, of one attempt or of several."""
+        await claim(store)
+        written = [event(min(seq // 300, 1), seq) for seq in range(2, 1000)]
+        await store.commit(commit(*written))
+        assert await store.read_events(RUN, Cursor(0, 1), limit=2000) == written
+
+    async def test_archiving_again_keeps_what_is_there(self, store: RunStore) -> None:
+        """A commit that overlaps an earlier one adds what is new."""
+        await claim(store)
+        written = [event(1, seq) for seq in range(2, 90)]
+        await store.commit(commit(*written[:50]))
+        await store.commit(commit(*written[20:]))
+        assert await store.read_events(RUN, Cursor(0, 1), limit=2000) == written
+
+
 class TestClaiming:
     async def test_a_queued_run_is_taken_as_attempt_one(self, store: RunStore) -> None:
         """A claim sets the run running, as the worker's, with the next attempt and its start."""
@@ -183,6 +200,46 @@ class TestClaiming:
         run = claimed.run
         assert (run.status, run.attempt, run.worker_id, run.started_at) == (RunStatus.RUNNING, 1, "w1", SOON)
         assert run.last == before.last
+
+    async def test_a_claim_tells_of_itself_in_the_same_transaction(self, store: RunStore) -> None:
+        """The event is made of the run as it stands then, is archived with it, and comes back."""
+        await create(store)
+        told: list[Run] = []
+
+        def tell(run: Run) -> LoggedEvent:
+            told.append(run)
+            return event(run.attempt, run.last.seq, status="running")
+
+        claimed = await store.claim_run(RUN, "w1", now=SOON, tell=tell)
+
+        assert claimed is not None
+        assert claimed.told == event(1, 2, status="running")
+        assert told == [claimed.run] == [await store.get_run(RUN)]
+        assert claimed.run.last == Cursor(1, 2)
+        assert [logged.cursor for logged in await store.read_events(RUN, Cursor(0, 0), limit=9)] == [(0, 1), (1, 2)]
+
+    async def test_a_claim_of_a_run_that_was_held_before_tells_nothing(self, store: RunStore) -> None:
+        """What its log lacks has to be archived first: that is the new holder's to do."""
+        before = await claim(store)
+
+        def tell(run: Run) -> LoggedEvent:
+            raise AssertionError(run)
+
+        claimed = await store.claim_run(RUN, "w2", now=LATER, tell=tell)
+        assert claimed is not None
+        assert (claimed.told, claimed.run.last, claimed.run.attempt) == (None, before.last, 2)
+        assert await store.claim_run("unknown", "w2", now=LATER, tell=tell) is None
+
+    async def test_a_claim_whose_event_fails_is_none(self, store: RunStore) -> None:
+        """The run waits as before."""
+        before = await create(store)
+
+        def tell(run: Run) -> LoggedEvent:
+            raise RuntimeError(run.id)
+
+        with pytest.raises(RuntimeError, match=RUN):
+            await store.claim_run(RUN, "w1", now=SOON, tell=tell)
+        assert await store.get_run(RUN) == before
 
     async def test_of_two_workers_exactly_one_gets_the_run(self, store: RunStore, other_store: RunStore) -> None:
         """Ten workers in two processes ask for each of ten runs: each run goes to exactly one."""
