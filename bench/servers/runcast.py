@@ -109,7 +109,7 @@ class Runcast(Server):
         return Endpoint(
             port=port,
             publish_port=lab.redis.port,
-            publish=(*append, "1", "%c", "0", "%e"),
+            publish=(*append, "%c", "1", "0", "%e"),
             path="/ws/runs/%r?after=%a-%c",
             first_seq=2,  # the run's first event is its status `queued`
         )

@@ -177,8 +177,12 @@ class _Link(asyncio.Protocol):
 
     def _flush(self) -> None:
         unsent, self._unsent = self._unsent, []
-        if not self.is_closed:
+        if self.is_closed:
+            return
+        try:
             self._transport.write(b"".join(unsent))
+        except RuntimeError as error:  # uvloop's word for a connection that is closed, if it isn't told yet
+            self._fail(RedisConnectionError(f"the connection was lost: {error}"))
 
     def _look(self) -> None:
         """Whether the answers that are waited for still come."""
