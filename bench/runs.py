@@ -144,17 +144,17 @@ async def _receive_end(socket: ClientConnection, run_id: str) -> None:
 
 async def _check(stack: Stack, run_ids: Sequence[str], *, deltas: int) -> None:
     """Every run is done, and log and archive have every event of it."""
-    assert not stack.endings.failed, stack.endings.failed[:3]  # noqa: S101 - a benchmark may say so
+    assert not stack.endings.failed, stack.endings.failed[:3]
     caller = await Caller.open(stack.port)
     expected = list(range(1, deltas + _EVENTS_BESIDE_DELTAS + 1))
     for run_id in run_ids:
         run = await caller.get(f"/runs/{run_id}")
-        assert run["status"] == "done", run  # noqa: S101 - as above
-        assert run["lastSeq"] == expected[-1], run  # noqa: S101 - as above
-        assert await stack.redis.xlen(f"{{run:{run_id}}}:log") == expected[-1]  # noqa: S101 - as above
+        assert run["status"] == "done", run
+        assert run["lastSeq"] == expected[-1], run
+        assert await stack.redis.xlen(f"{{run:{run_id}}}:log") == expected[-1]
     await stack.redis.delete(f"{{run:{run_ids[-1]}}}:log")  # so that this one is read from the archive
     for run_id in run_ids[-2:]:
-        assert await _read_seqs(caller, run_id) == expected, f"run {run_id} isn't whole"  # noqa: S101 - as above
+        assert await _read_seqs(caller, run_id) == expected, f"run {run_id} isn't whole"
     caller.close()
 
 
