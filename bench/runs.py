@@ -95,9 +95,9 @@ async def measure_noop_runs(stack: Stack, *, count: int = 2_000, callers: int = 
     run_ids = await _create_all(stack, "noop", {}, count=count, callers=callers)
     await stack.endings.wait(before + count, timeout_seconds=_TIMEOUT_SECONDS)
     elapsed = time.perf_counter() - begin
-    per_run = {part: (now - used[part]) / count * 1000 for part, now in stack.cpu_seconds().items()}
+    per_run: dict[str, float] = {part: (now - used[part]) / count * 1000 for part, now in stack.cpu_seconds().items()}
     await _check(stack, run_ids[:: max(count // 50, 1)], deltas=0)
-    return {"runs/s": count / elapsed, **per_run}
+    return {"runs/s": count / elapsed} | per_run
 
 
 async def _cpu_of_talk(stack: Stack, talk: Talk, *, is_silent: bool) -> Mapping[Any, float]:
