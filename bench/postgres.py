@@ -8,6 +8,7 @@ from typing import Final
 
 import asyncpg
 from sqlalchemy import make_url
+
 from tests.support.postgres import create_database, start_postgres
 
 FLUSH_SECONDS: Final = 11

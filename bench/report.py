@@ -15,6 +15,18 @@ from bench.scenarios.base import Column, Scenario
 from bench.targets import TARGETS
 
 PAGE: Final = HERE.parent / "docs" / "performance.md"
+README: Final = HERE.parent / "README.md"
+_SUMMARY_SERVERS: Final = ("runcast", "floor", "node", "bun", "nats", "nchan", "socketio-streams", "channels")
+_SUMMARY: Final = (
+    ("1 run → 1,000 watchers, one event at a time, k deliveries/core-s", "fanout", "per_core_second_1", 1e3, 0),
+    ("the same, 16 events in flight", "fanout", "per_core_second_16", 1e3, 0),
+    ("the same, 64 events in flight", "fanout", "per_core_second_64", 1e3, 0),
+    ("2,000 runs × 1 watcher, k events/core-s", "many", "per_core_second", 1e3, 0),
+    ("p99 at 10,000 events/s, ms", "latency", "p99_ms", 1, 2),
+    ("memory per idle connection, KiB", "idle", "kib_per_connection", 1, 1),
+    ("5,000 connects, s until all are greeted", "storm", "greeted_s", 1, 2),
+    ("1,000 reconnects that each missed 100 events, s", "reconnect", "whole_s_1000_100", 1, 2),
+)
 _SECTION: Final = re.compile(r"(?<=<!-- bench -->\n).*?(?=<!-- /bench -->)", re.DOTALL)
 
 
@@ -27,8 +39,8 @@ def write_report(folder: Path) -> str:
         _draw(SCENARIOS[name], result, folder)
     (folder / "tables.md").write_text(render(results, plots=""), "utf-8")
     if folder == RESULTS:
-        section = render(results, plots="../bench/results/")
-        PAGE.write_text(_SECTION.sub(lambda _: section, PAGE.read_text("utf-8")), "utf-8")
+        _fill_section(PAGE, render(results, plots="../bench/results/"))
+        _fill_section(README, render_summary(results))
     return render_targets(results)
 
 
@@ -50,6 +62,23 @@ def render_targets(results: Mapping[str, ScenarioResult]) -> str:
         measured = verdict.measured if verdict else "–"
         rows.append(f"| {target.text} | {measured} | {mark} |")
     return "\n".join(rows) + "\n"
+
+
+def render_summary(results: Mapping[str, ScenarioResult]) -> str:
+    """The few figures that the front page has."""
+    names = [name for name in _SUMMARY_SERVERS if any(name in result.servers for result in results.values())]
+    rows = ["| |" + "".join(f" {SERVERS[name].title} |" for name in names), "|---|" + "---:|" * len(names)]
+    for label, scenario, figure, unit, digits in _SUMMARY:
+        if scenario in results:
+            column = Column(figure, label, unit=unit, digits=digits)
+            servers = results[scenario].servers
+            cells = (column.render(servers[name].median(figure) if name in servers else None) for name in names)
+            rows.append(f"| {label} |" + "".join(f" {cell} |" for cell in cells))
+    return "\n".join(rows) + "\n"
+
+
+def _fill_section(page: Path, section: str) -> None:
+    page.write_text(_SECTION.sub(lambda _: section, page.read_text("utf-8")), "utf-8")
 
 
 def _render_machine(result: ScenarioResult) -> str:

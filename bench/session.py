@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
+
+import redis
 
 from bench.errors import UnavailableError, VoidError
 from bench.load import build
@@ -76,9 +79,9 @@ class Session:
                 place = f"  {repetition}/{repetitions} {server.name:<17}"
                 try:
                     figures = self._measure(scenario, server, cores)
-                except VoidError as error:
-                    kept.void.append(str(error))
-                    self.say(f"{place}VOID: {error}")
+                except (VoidError, OSError, HTTPException, redis.RedisError) as error:
+                    kept.void.append(f"{error}" or type(error).__name__)
+                    self.say(f"{place}VOID: {kept.void[-1]}")
                 else:
                     kept.figures.append(figures)
                     self.say(place + _show(scenario, figures))
@@ -86,8 +89,8 @@ class Session:
     def _measure(self, scenario: Scenario, server: Server, cores: Cores) -> Figures:
         """Again if the machine did something else meanwhile; the last try counts, and says how much that was."""
         for _ in range(_TRIES):
-            with locked(self.lock), start_redis(core=cores.redis) as redis:
-                figures = scenario.measure(server, Lab(redis, cores), self.effort)
+            with locked(self.lock), start_redis(core=cores.redis) as redis_server:
+                figures = scenario.measure(server, Lab(redis_server, cores), self.effort)
             if (
                 max((value for name, value in figures.items() if name.startswith("others_")), default=0)
                 < MAX_OTHERS_SHARE

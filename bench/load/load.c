@@ -26,6 +26,7 @@
 
 #define SECOND 1000000000ull
 #define PATIENCE_NS (20 * SECOND) /* without a single delivery that is due */
+#define MOST_NS (120 * SECOND)     /* for all clients to arrive, however steadily they come */
 #define MAX_BATCH 4096            /* events published before the clients are looked at again */
 
 struct options options = {
@@ -110,6 +111,12 @@ static double in_seconds(uint64_t ns)
     return (double)ns / (double)SECOND;
 }
 
+/* Seconds from the first connect until the last client had come that far. */
+static double taken(uint64_t at_ns)
+{
+    return at_ns ? in_seconds(at_ns - arrival.began_ns) : 0;
+}
+
 /* ── The loop ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static void turn(uint64_t wait_ns)
@@ -147,8 +154,8 @@ static void wait_for_all(const size_t *count, const char *what)
         turn(SECOND);
         if (*count != seen)
             seen = *count, at = now_ns();
-        else if (now_ns() - at > PATIENCE_NS)
-            fail("only %zu of %zu clients are %s", *count, client_count, what);
+        if (now_ns() - at > PATIENCE_NS || now_ns() - arrival.began_ns > MOST_NS)
+            fail("only %zu of %zu clients are %s after %.0f s", *count, client_count, what, taken(now_ns()));
     }
 }
 
@@ -262,12 +269,6 @@ static void publish_to_each(uint64_t count)
     wait_until_zero(&pending);
     struct moment to = read_moment();
     report("publish", &from, &to);
-}
-
-/* Seconds from the first connect until the last client had come that far. */
-static double taken(uint64_t at_ns)
-{
-    return at_ns ? in_seconds(at_ns - arrival.began_ns) : 0;
 }
 
 static void arrive(const char *phase)

@@ -7,6 +7,7 @@ from bench.servers.base import Lab, RunningServer, Server
 KNOWN = (10, 100_000)
 WATCHED = (10, 1_000, 10_000)
 _EVENTS_PER_SECOND = 2_000
+_COMPARED = {"floor", "node", "bun", "nchan"}
 
 
 class Growth(Scenario):
@@ -26,6 +27,12 @@ class Growth(Scenario):
         ),
         Column("kib_per_watched_run", "KiB per watched run and its watcher", digits=1),
     )
+
+    max_repetitions = 3  # it takes long, and what it looks for is large
+
+    def suits(self, server: Server) -> bool:
+        """See `Scenario.suits`."""
+        return super().suits(server) and (server.has_runs or server.name in _COMPARED)
 
     def measure(self, server: Server, lab: Lab, effort: Effort) -> Figures:
         """See `Scenario.measure`."""

@@ -1,6 +1,7 @@
 """Database queries per watcher and minute: pages that poll, our polling mode, and pushing. On PostgreSQL."""
 
 import time
+from collections.abc import Sequence
 
 from bench.postgres import FLUSH_SECONDS, Database, start_database
 from bench.scenarios.base import Column, Effort, Figures, Scenario
@@ -16,12 +17,12 @@ class Queries(Scenario):
     name = "queries"
     title = "Database transactions per watcher and minute, on PostgreSQL"
     note = (
-        f"{WATCHERS[0]} and then {WATCHERS[1]} watchers, each of a run of its own in which nothing happens. What is"
+        f"{WATCHERS[0]} and then {WATCHERS[1]} watchers, each of a running run of its own that says nothing. What is"
         " more with more watchers recurs per watcher; the rest is the gateway's own."
     )
     columns = (
         Column("per_watcher_minute", "per watcher and minute", digits=2, is_plotted=True),
-        Column("own_per_minute", "the gateway's own, per minute", digits=0),
+        Column("own_per_minute", "the gateway itself, per minute", digits=0),
     )
 
     max_repetitions = 1  # it counts, and the same each time
@@ -34,13 +35,16 @@ class Queries(Scenario):
         """See `Scenario.measure`."""
         window = _WINDOW_SECONDS * max(0.2, effort.scale)
         with start_database() as database, server.on_database(database.url).start(lab) as running:
-            few, many = (_count_per_minute(running, database, count, window) for count in WATCHERS)
+            run_ids = running.create_runs(WATCHERS[1])
+            few, many = (_count_per_minute(running, database, run_ids[:count], window) for count in WATCHERS)
         per_watcher = (many - few) / (WATCHERS[1] - WATCHERS[0])
         return {"per_watcher_minute": per_watcher, "own_per_minute": few - WATCHERS[0] * per_watcher}
 
 
-def _count_per_minute(running: RunningServer, database: Database, watchers: int, window_seconds: float) -> float:
-    with running.follow(running.create_runs(watchers)):
+def _count_per_minute(
+    running: RunningServer, database: Database, run_ids: Sequence[str], window_seconds: float
+) -> float:
+    with running.follow(run_ids):
         time.sleep(FLUSH_SECONDS)
         before, from_seconds = database.count_transactions(), time.monotonic()
         time.sleep(window_seconds)

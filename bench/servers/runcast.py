@@ -1,5 +1,6 @@
 """Our gateway: the real `runcast api`; events are appended by its own script, so history is in the figures."""
 
+import asyncio
 import http.client
 import json
 import sqlite3
@@ -17,6 +18,8 @@ import runcast
 from bench.load import Endpoint
 from bench.processes import find_free_port, start_process
 from bench.servers.base import Lab, RunningServer, Server
+from bench.stand_in import create_held_runs
+from runcast.backends.sql.address import read_url
 from runcast.config import DATABASE_FILE
 
 _APPEND: Final = Path(runcast.__file__).parent / "backends" / "lua" / "append.lua"
@@ -28,24 +31,29 @@ _BATCH: Final = 1_000
 
 
 class RunningRuncast(RunningServer):
-    """A started gateway. No worker runs: the runs stay queued with their first event, and the load is their worker."""
+    """A started gateway. The load stands in for the worker that holds all its runs."""
 
-    def __init__(self, lab: Lab, *, pid: int, endpoint: Endpoint, folder: Path) -> None:
+    def __init__(self, lab: Lab, *, pid: int, endpoint: Endpoint, database_url: str) -> None:
         super().__init__(lab, pid=pid, endpoint=endpoint)
-        self._folder: Final = folder
+        self._database_url: Final = database_url
 
     def create_runs(self, count: int) -> list[str]:
-        """By `POST /runs`."""
-        body = json.dumps({"prompt": "wait 1 second"})
-        with closing(connect(self.endpoint.port)) as connection:
-            return [ask(connection, "POST", "/runs", body)["runId"] for _ in range(count)]
+        """As API and worker do, but without queue and worker: those are measured on their own."""
+        first_events = asyncio.run(create_held_runs(self._database_url, count))
+        script: Any = self.lab.redis.client.script_load(_APPEND.read_text())
+        pipe = self.lab.redis.client.pipeline(transaction=False)
+        for run_id, event in first_events.items():
+            log, channel = f"{{run:{run_id}}}:log", f"run:{run_id}"
+            pipe.evalsha(script, 1, log, channel, "runs", _RETENTION_SECONDS, _MAX_EVENTS, "0", "1", "1", event)
+        pipe.execute()
+        return list(first_events)
 
     def add_known_runs(self, count: int) -> None:
         """Copies of a run, as ended, in the database; each with a log in Redis."""
         model = self.create_runs(1)[0]
-        with closing(sqlite3.connect(self._folder / DATABASE_FILE)) as database, database:
+        with closing(sqlite3.connect(str(read_url(self._database_url)))) as database, database:
             names = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
-            values = [{"id": "'known-' || n", "status": "'done'"}.get(name, f'"{name}"') for name in names]
+            values = [{"id": f"'{model}-' || n", "status": "'done'"}.get(name, f'"{name}"') for name in names]
             database.execute(
                 f"WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {count}) "  # noqa: S608
                 f"INSERT INTO runs SELECT {', '.join(values)} FROM numbers, runs WHERE id = ?",
@@ -54,7 +62,7 @@ class RunningRuncast(RunningServer):
         for first in range(1, count + 1, _BATCH):
             pipe = self.lab.redis.client.pipeline(transaction=False)
             for number in range(first, min(first + _BATCH, count + 1)):
-                pipe.xadd(f"{{run:known-{number}}}:log", {"e": "{}"}, id="0-1")
+                pipe.xadd(f"{{run:{model}-{number}}}:log", {"e": "{}"}, id="0-1")
             pipe.execute()
 
 
@@ -85,6 +93,7 @@ class Runcast(Server):
         """See `Server.start`."""
         port = find_free_port()
         with tempfile.TemporaryDirectory(prefix="bench-runcast-") as folder:
+            database_url = self._database_url or f"sqlite:///{folder}/{DATABASE_FILE}"
             environ = {
                 "REDIS_URL": lab.redis.url,
                 "RUNCAST_DATA_DIR": folder,
@@ -92,7 +101,7 @@ class Runcast(Server):
                 "RUNCAST_WEB_PORT": "0",
                 "RUNCAST_LOG_LEVEL": "warning",
                 "RUNCAST_MAX_WATCHERS": _WATCHERS,
-                **({"DATABASE_URL": self._database_url} if self._database_url else {}),
+                "DATABASE_URL": database_url,
                 **self.environ,
             }
             command = [sys.executable, "-m", "runcast"]
@@ -100,7 +109,8 @@ class Runcast(Server):
             with start_process(
                 [*command, "api"], core=lab.cores.server, environ=environ, is_ready=lambda: _is_up(port)
             ) as process:
-                yield self.running(lab, pid=process.pid, endpoint=self.endpoint(lab, port), folder=Path(folder))
+                endpoint = self.endpoint(lab, port)
+                yield self.running(lab, pid=process.pid, endpoint=endpoint, database_url=database_url)
 
     def endpoint(self, lab: Lab, port: int) -> Endpoint:
         """See `Server.endpoint`."""
@@ -145,7 +155,7 @@ class RunningPages(RunningRuncast):
             while not is_over.is_set():
                 for run_id in run_ids:
                     due += _POLL_SECONDS / len(run_ids)
-                    ask(connection, "GET", f"/runs/{run_id}")
+                    ask(connection, f"/runs/{run_id}")
                     if is_over.wait(max(0, due - time.monotonic())):
                         return
 
@@ -164,9 +174,9 @@ def connect(port: int) -> http.client.HTTPConnection:
     return http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
 
-def ask(connection: http.client.HTTPConnection, method: str, path: str, body: str | None = None) -> Any:
+def ask(connection: http.client.HTTPConnection, path: str) -> Any:
     """The answer's JSON."""
-    connection.request(method, path, body, {"content-type": "application/json"} if body else {})
+    connection.request("GET", path)
     return json.loads(connection.getresponse().read())
 
 
