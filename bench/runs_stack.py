@@ -21,13 +21,13 @@ from typing import Any, Final, Literal
 import msgspec
 import psutil
 import redis.asyncio as redis
-from tests.support.postgres import create_database, start_postgres
 
 from runcast.assembly import migrate
 from runcast.backends.embedded import prepare_redis
 from runcast.backends.redis_client import close_redis, open_redis
 from runcast.config import Settings
 from runcast.events import FINAL_STATUSES, RunStatus, read_event
+from tests.support.postgres import create_database, start_postgres
 
 Database = Literal["sqlite", "postgresql"]
 Part = Literal["api", "worker", "redis"]

@@ -19,7 +19,7 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 DISTRIBUTION_OF = {"pydantic_settings": "pydantic-settings"}
-COMES_WITH = {"starlette": "fastapi", "pydantic_core": "pydantic"}  # the library's own base, in whatever version it needs
+COMES_WITH = {"starlette": "fastapi", "pydantic_core": "pydantic"}  # their own bases, in whatever version they need
 
 
 def distribution(requirement: str) -> str:
