@@ -15,6 +15,7 @@ from subprocess import run
 from typing import Any, ClassVar, Final, Self
 
 import runcast
+from bench.errors import VoidError
 from bench.load import Endpoint
 from bench.processes import find_free_port, start_process
 from bench.servers.base import Lab, RunningServer, Server
@@ -43,9 +44,10 @@ class RunningRuncast(RunningServer):
         script: Any = self.lab.redis.client.script_load(_APPEND.read_text())
         pipe = self.lab.redis.client.pipeline(transaction=False)
         for run_id, event in first_events.items():
-            log, channel = f"{{run:{run_id}}}:log", f"run:{run_id}"
-            pipe.evalsha(script, 1, log, channel, "runs", _RETENTION_SECONDS, _MAX_EVENTS, "0", "1", "1", event)
-        pipe.execute()
+            _, _, keys, *words = _append_words(script, run_id, seq="1", attempt="0", is_status=True, event=event)
+            pipe.evalsha(script, int(keys), *words)
+        if {answer[0] for answer in pipe.execute()} - {b"appended"}:
+            raise VoidError("the log doesn't take the first event of a run")
         return list(first_events)
 
     def add_known_runs(self, count: int) -> None:
@@ -115,11 +117,10 @@ class Runcast(Server):
     def endpoint(self, lab: Lab, port: int) -> Endpoint:
         """See `Server.endpoint`."""
         script: Any = lab.redis.client.script_load(_APPEND.read_text())
-        append = ("EVALSHA", script, "1", "{run:%r}:log", "run:%r", "runs", _RETENTION_SECONDS, _MAX_EVENTS)
         return Endpoint(
             port=port,
             publish_port=lab.redis.port,
-            publish=(*append, "%c", "1", "0", "%e"),
+            publish=_append_words(script, "%r", seq="%c", attempt="1", is_status=False, event="%e"),
             path="/ws/runs/%r?after=%a-%c",
             first_seq=2,  # the run's first event is its status `queued`
         )
@@ -167,6 +168,25 @@ class PolledRuncast(Runcast):
     title = "Pages that poll `GET /runs/{id}` every 2 s"
     running = RunningPages
     only = frozenset({"queries"})
+
+
+def _append_words(script: str, run_id: str, *, seq: str, attempt: str, is_status: bool, event: Any) -> list[Any]:
+    """The command that appends an event, as `append.lua` wants it."""
+    limits = (_RETENTION_SECONDS, _MAX_EVENTS)
+    statuses = "1" if is_status else "0"
+    return [
+        "EVALSHA",
+        script,
+        "1",
+        f"{{run:{run_id}}}:log",
+        f"run:{run_id}",
+        "runs",
+        *limits,
+        seq,
+        attempt,
+        statuses,
+        event,
+    ]
 
 
 def connect(port: int) -> http.client.HTTPConnection:
