@@ -16,6 +16,7 @@ from bench.session import Session
 
 T = TypeVar("T")
 INTERRUPTED = 130
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
@@ -24,7 +25,8 @@ def main() -> int:
     if options.list:
         _list()
         return 0
-    signal.signal(signal.SIGTERM, _stop)
+    for number in _SIGNALS:
+        signal.signal(number, _stop)
     is_whole = not (options.servers or options.quick)
     results = options.results or (RESULTS if is_whole else PARTIAL)
     if not options.report:
@@ -79,6 +81,8 @@ def _say(line: str) -> None:
 
 
 def _stop(_number: int, _frame: object) -> NoReturn:
+    for number in _SIGNALS:  # all that was started is ended now, whoever is impatient
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

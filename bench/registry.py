@@ -9,6 +9,7 @@ from bench.scenarios.fanout import Fanout, ManyRuns
 from bench.scenarios.growth import Growth
 from bench.scenarios.queries import Queries
 from bench.scenarios.reconnect import Reconnect
+from bench.scenarios.run_path import RunPath
 from bench.scenarios.steady import Latency, RunShaped, Tokens
 from bench.servers.base import Server
 from bench.servers.bun import Bun
@@ -46,6 +47,7 @@ _SCENARIOS: Final = (
     Reconnect(),
     Queries(),
     Growth(),
+    RunPath(),
 )
 
 SERVERS: Final[Mapping[str, Server]] = {server.name: server for server in _SERVERS}

@@ -6,6 +6,7 @@ from typing import Final
 
 from bench.registry import SERVERS
 from bench.results import ScenarioResult
+from bench.scenarios.run_path import DELTAS, FIRST_EVENT
 
 Results = Mapping[str, ScenarioResult]
 
@@ -172,5 +173,22 @@ TARGETS: Final[Sequence[Target]] = (
         figure="per_watcher_minute",
         bound=at(0.05),
         unit="per minute",
+    ),
+    *(
+        Target(
+            text=f"A delta costs the worker ≤ 10 µs of CPU, {burst} at once",
+            scenario="runs",
+            figure=figure,
+            bound=at(10),
+            unit="µs",
+        )
+        for burst, figure in DELTAS.items()
+    ),
+    Target(
+        text="From creating a run to its first event at the watcher, p50 < 10 ms",
+        scenario="runs",
+        figure=FIRST_EVENT,
+        bound=at(10),
+        unit="ms",
     ),
 )
