@@ -1,4 +1,4 @@
-"""The path of a run, from `POST /runs` through queue and worker to its watcher: `bench.runs` measures, this tells it."""
+"""The path of a run, from `POST /runs` through queue and worker to its watcher, as `bench.runs` measures it."""
 
 import asyncio
 import os
