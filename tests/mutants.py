@@ -93,7 +93,7 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     ),
     _delivery(
         "what waits after a live event's hole stays waiting",
-        "            self._append(event)\n            self._take_early()\n            return True",
+        "            self._append(event)\n            if self._early:\n                self._take_early()\n            return True",
         "            self._append(event)\n            return True",
     ),
     _delivery(
@@ -103,8 +103,8 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     ),
     _delivery(
         "the watchers aren't woken by a live event",
-        "            self._take_early()\n            return True",
-        "            self._take_early()\n            return False",
+        "                self._take_early()\n            return True",
+        "                self._take_early()\n            return False",
     ),
     # The feed, read
     _delivery(

@@ -298,6 +298,17 @@ async def test_watchers_who_come_back_together_read_once() -> None:
     assert all(len(outlet.seen(START)) == 2 for outlet in [*outlets, later])
 
 
+async def test_only_quiet_runs_are_asked_about_and_those_every_other_time() -> None:
+    """What goes on tells of itself: its next event shows whether one was lost before it."""
+    scene = Scene()
+    due = []
+    for is_active in (False, False, False, True, True, False, False, False):
+        due.append(scene.live.is_look_due())
+        if is_active:
+            scene.publish()
+    assert due == [False, True, False, True, False, False, True, False]
+
+
 async def test_heartbeats_come_to_those_who_hear_nothing_else() -> None:
     """Two ticks are the time between two heartbeats; what was broadcast lately stands for one."""
     scene = Scene()

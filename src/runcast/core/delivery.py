@@ -81,7 +81,8 @@ class Feed:
         """Take an event from the wire. True if the tail has grown."""
         if is_surely_next(self.head, event.cursor):
             self._append(event)
-            self._take_early()
+            if self._early:
+                self._take_early()
             return True
         if event.cursor > self.head:
             self._hear_of(event.cursor)

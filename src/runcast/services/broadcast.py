@@ -89,8 +89,8 @@ class Broadcast:
     def __init__(self) -> None:
         self._groups: Final[dict[Wire, _Group]] = {}
 
-    def __len__(self) -> int:
-        return sum(len(group.listeners) for group in self._groups.values())
+    def __bool__(self) -> bool:
+        return bool(self._groups)
 
     @property
     def listeners(self) -> list[Listener]:

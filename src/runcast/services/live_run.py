@@ -77,6 +77,8 @@ class LiveRun:
         self._is_due = False  # whether a broadcast comes at the end of this turn
         self._ticks = 0  # halves of the time between two heartbeats
         self._last_told = 0  # the tick before the last broadcast
+        self._is_heard = True  # whether the wire has brought an event since the last look
+        self._quiet_looks = 0  # looks since it brought one
         self._held: list[LoggedEvent] = []  # came before the feed was there
         self._held_size = 0  # bytes; what passes the limit is let go, and read from the log
         self._heard = START  # the last event that came before the feed was there
@@ -107,6 +109,7 @@ class LiveRun:
     def receive(self, event: LoggedEvent) -> None:
         """Take an event from the wire."""
         feed = self.feed
+        self._is_heard = True
         if feed is None:
             self._hold(event)
         elif not feed.receive_live(event):
@@ -114,6 +117,12 @@ class LiveRun:
         elif not self._is_due:
             self._is_due = True
             self._surroundings.turn.add(self.flush)
+
+    def is_look_due(self) -> bool:
+        """Whether to ask how far the run has got, at this look: it was quiet since the last one, and not asked then."""
+        was_heard, self._is_heard = self._is_heard, False
+        self._quiet_looks = 0 if was_heard else self._quiet_looks + 1
+        return self._quiet_looks % 2 == 1
 
     def receive_last(self, last: Cursor) -> None:
         """Take the word of the log how far it reaches."""

@@ -1,16 +1,16 @@
 """The lookout: sends heartbeats, and looks after what the wire may have lost.
 
-With every heartbeat it asks how far the watched runs have got: their logs in one round trip, and the database in one
-query, for the end of a run is a fact there even if nobody could tell the log of it. So a lost *last* message is noticed
-here at the latest. When the wire has had a gap it looks at once. While Redis is away, or the gateway is told to do
-without it, the database is asked every `poll_seconds`. What it asks grows with the runs watched here that go on, never
-with their watchers.
+Twice between two heartbeats it asks how far those watched runs have got that nothing was heard of lately: their logs in
+one round trip, and the database in one query, for the end of a run is a fact there even if nobody could tell the log of
+it. So a lost *last* message is noticed within a heartbeat; any other is noticed by the next that comes. A run that goes
+on being quiet is asked about every other time. When the wire has had a gap it looks into all at once. While Redis is
+away, or the gateway is told to do without it, the database is asked every `poll_seconds`. What it asks grows with the
+quiet runs watched here that go on, never with their watchers.
 
 Heartbeats don't wait for any of this.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from itertools import cycle, islice
 from typing import Final, Protocol
@@ -25,7 +25,7 @@ from runcast.ports import RunLog, RunStore
 log = structlog.get_logger()
 
 TICK_SLICES: Final = 8
-MAX_RUNS_PER_LOOK: Final = 500
+MAX_RUNS_PER_LOOK: Final = 100
 """Asking for more at once would hold up the event loop."""
 
 
@@ -35,6 +35,10 @@ class WatchedRun(Protocol):
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come of it."""
+        ...
+
+    def is_look_due(self) -> bool:
+        """Whether it is to be asked about this time. To be called each time."""
         ...
 
     def receive_last(self, last: Cursor) -> None:
@@ -96,16 +100,22 @@ class Lookout:
 
     async def _look_out(self) -> None:
         while True:
-            # A little more often than heartbeats, so that a heartbeat finds out what one before has missed.
             is_connected = self._log.get_stats().connected
-            pause = self._heartbeat_seconds * 0.8 if is_connected else self._poll_seconds
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+            try:
+                async with asyncio.timeout(self._heartbeat_seconds * 0.4 if is_connected else self._poll_seconds):
                     await self._gap.wait()
+            except TimeoutError:
+                must_ask_all = not is_connected
+            else:
+                must_ask_all = True
             self._gap.clear()
-            runs = {run_id: run for run_id, run in self._watched().items() if not run.is_over}
-            for start in range(0, len(runs), MAX_RUNS_PER_LOOK):
-                some = dict(islice(runs.items(), start, start + MAX_RUNS_PER_LOOK))
+            asked = {
+                run_id: run
+                for run_id, run in self._watched().items()
+                if (run.is_look_due() or must_ask_all) and not run.is_over
+            }
+            for start in range(0, len(asked), MAX_RUNS_PER_LOOK):
+                some = dict(islice(asked.items(), start, start + MAX_RUNS_PER_LOOK))
                 await self._look_into_log(some)
                 await self._look_into_database(some)
 
