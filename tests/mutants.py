@@ -93,8 +93,8 @@ MUTATIONS: Final[Sequence[Mutation]] = (
     ),
     _delivery(
         "what waits after a live event's hole stays waiting",
-        "            self._append(event)\n            if self._early:\n                self._take_early()\n            return True",
-        "            self._append(event)\n            return True",
+        "            if self._early:\n                self._take_early()\n            return True",
+        "            return True",
     ),
     _delivery(
         "nothing is held after a hole",
