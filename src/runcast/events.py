@@ -10,7 +10,7 @@ inside a JSON string is always escaped, so the last ``,"seq":`` of an event is n
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -106,7 +106,11 @@ class ControlType(StrEnum):
     BYE = "bye"
 
 
-class Cursor(NamedTuple):
+# Neither of the next two can be part of a cycle, and there are a great many of them: the garbage collector is told to
+# leave them alone, or it would look at every event of every watched run again and again, and hold up those that come.
+
+
+class Cursor(msgspec.Struct, frozen=True, order=True, gc=False):
     """A place in a run's log: the last event seen. Ordered as Redis orders stream ids: attempt, then seq."""
 
     attempt: int
@@ -155,7 +159,7 @@ class RunEvent(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_d
         return Cursor(self.attempt, self.seq)
 
 
-class LoggedEvent(NamedTuple):
+class LoggedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as the delivery core sees it: its place, what it says of the run's status, and its bytes."""
 
     cursor: Cursor

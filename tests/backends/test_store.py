@@ -216,7 +216,8 @@ class TestClaiming:
         assert claimed.told == event(1, 2, status="running")
         assert told == [claimed.run] == [await store.get_run(RUN)]
         assert claimed.run.last == Cursor(1, 2)
-        assert [logged.cursor for logged in await store.read_events(RUN, Cursor(0, 0), limit=9)] == [(0, 1), (1, 2)]
+        archived = await store.read_events(RUN, START, limit=9)
+        assert [logged.cursor for logged in archived] == [Cursor(0, 1), Cursor(1, 2)]
 
     async def test_a_claim_of_a_run_that_was_held_before_tells_nothing(self, store: RunStore) -> None:
         """What its log lacks has to be archived first: that is the new holder's to do."""

@@ -133,4 +133,4 @@ def encode_blocks(frames: Iterable[bytes]) -> bytes:
 
 def _block(frame: bytes) -> bytes:
     cursor = cursor_of(frame)
-    return b"data: %b\n\n" % frame if cursor is None else b"id: %d-%d\ndata: %b\n\n" % (*cursor, frame)
+    return b"data: %b\n\n" % frame if cursor is None else b"id: %b\ndata: %b\n\n" % (str(cursor).encode(), frame)

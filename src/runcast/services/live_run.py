@@ -178,19 +178,15 @@ class LiveRun:
     def tick(self) -> None:
         """Send heartbeats where they are due. To be called twice in the time between two heartbeats."""
         self._ticks += 1
-        is_due = self._ticks % 2 == 0
-        is_silent = (
-            self._ticks > self._last_told + 1
-        )  # nothing was broadcast in this half of the time or the one before
-        if is_silent:
+        if self._ticks > self._last_told + 1:  # nothing was broadcast in this half of the time or the one before
             self._last_told = self._ticks
-        if is_due or is_silent:
+            if self.broadcast:
+                self.broadcast.write([self.heartbeat()])
+        if self._ticks % 2 == 0 and self.apart:
             frame = self.heartbeat()
-            if is_silent:
-                self.broadcast.write([frame])
-            for follower in tuple(self.apart) if is_due else ():
+            for follower in tuple(self.apart):
                 follower.receive_heartbeat(frame)
-            self.flush()
+        self.flush()
 
     def hello(self) -> bytes:
         """The first frame of every connection."""
