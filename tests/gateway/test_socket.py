@@ -68,3 +68,169 @@ async def test_a_peer_that_breaks_the_protocol_is_told_how(stack: Stack) -> None
             codes[fault] = (await socket.read_control()).close_code
             assert await socket.read_end() == b""
     assert codes == {fault: code for fault, (_, code) in BROKEN.items()}
+
+
+@every_loop
+async def test_a_message_may_come_in_fragments_with_pings_between(stack: Stack) -> None:
+    """Split anywhere, even within a character, and into empty ones; each ping is answered with its payload."""
+    word = '{"type":"subscribe","tag":"ä"}'.encode()
+    at = word.index(b"\xa4")
+    async with raw_socket(stack, "/ws/runs") as socket:
+        assert texts([await socket.read_frame()])[0]["payload"] == {"status": "connected"}
+        socket.send(encode_frame(TEXT, fin=False) + encode_frame(CONT, word[:at], fin=False))
+        socket.send(encode_frame(PING, b"still there?") + encode_frame(CONT, fin=False))
+        assert await socket.read_frame() == Frame(PONG, b"still there?")
+        socket.send(encode_frame(PING) + encode_frame(CONT, word[at:]))
+        assert await socket.read_frame() == Frame(PONG, b"")
+        assert texts([await socket.read_frame()])[0]["payload"] == {"status": "connected", "tag": "ä"}
+
+
+async def test_a_frame_may_come_byte_by_byte(stack: Stack) -> None:
+    """Where a frame ends is the frame's to say, not the network's."""
+    async with raw_socket(stack, "/ws/runs") as socket:
+        await socket.read_frame()
+        for byte in encode_frame(PING, b"a" * 125) + encode_frame(TEXT, SUBSCRIBE):
+            socket.send(bytes([byte]))
+            await socket.writer.drain()
+            await asyncio.sleep(0)
+        assert await socket.read_frame() == Frame(PONG, b"a" * 125)
+        assert texts([await socket.read_frame()])[0]["payload"] == {"status": "connected", "tag": "a"}
+
+
+async def test_a_binary_message_is_a_mistake_like_any_other(stack: Stack) -> None:
+    """It is answered; the socket stays."""
+    async with raw_socket(stack, "/ws/runs") as socket:
+        await socket.read_frame()
+        socket.send(encode_frame(BINARY, SUBSCRIBE))
+        assert texts([await socket.read_frame()])[0]["type"] == "error"
+        socket.send(encode_frame(TEXT, SUBSCRIBE))
+        assert texts([await socket.read_frame()])[0]["type"] == "run_status"
+
+
+@every_loop
+@pytest.mark.parametrize("close", [b"", *[code.to_bytes(2, "big") + b"bye" for code in (1000, 1001, 3000, 4999)]])
+async def test_a_close_frame_is_echoed(stack: Stack, gates: Gates, close: bytes) -> None:
+    """With its code; then the server closes the connection, and nothing else is written."""
+    run_id = await stack.create("hold", gate="a")
+    async with raw_socket(stack, f"/ws/runs/{run_id}") as socket:
+        await socket.read_frame()
+        socket.send(encode_frame(CLOSE, close) + encode_frame(PING))
+        assert await socket.read_control() == Frame(CLOSE, close)
+        assert await socket.read_end() == b""
+    await nobody_watches(stack)
+    gates["a"].set()
+
+
+@every_loop
+async def test_a_peer_that_closes_its_half_is_let_go(stack: Stack, gates: Gates) -> None:
+    """It can't answer a close frame any more, so none is sent."""
+    run_id = await stack.create("hold", gate="a")
+    async with raw_socket(stack, f"/ws/runs/{run_id}") as socket:
+        await socket.read_frame()
+        socket.writer.write_eof()
+        assert not any(frame for frame in [await socket.read_end()] if CLOSE in frame[-4:-3])
+    await nobody_watches(stack)
+    gates["a"].set()
+
+
+HANDSHAKES = {
+    "no key": ({"sec_websocket_key": None}, 400),
+    "a key that is too short": ({"sec_websocket_key": "YQ=="}, 400),
+    "a key that isn't base64": ({"sec_websocket_key": "?"}, 400),
+    "no version": ({"sec_websocket_version": None}, 400),
+    "a version that isn't spoken": ({"sec_websocket_version": "8"}, 400),
+    "another method": ({"method": "POST"}, 405),
+    "a name that isn't served": ({"host": "evil.example"}, 403),
+    "another site's page": ({"origin": "https://evil.example"}, 403),
+}
+
+
+@pytest.mark.parametrize(("changed", "status"), HANDSHAKES.values(), ids=HANDSHAKES)
+async def test_a_bad_handshake_is_answered_with_a_problem(
+    stack: Stack, changed: dict[str, str | None], status: int
+) -> None:
+    """As any other request is; then the connection is closed."""
+    async with raw_socket(stack) as socket:
+        answer = await socket.upgrade("/ws/runs/x", **changed)
+        assert (answer.status, bool(answer.code)) == (status, True)
+        assert answer.headers["connection"] == "close"
+        assert await socket.read_end() == b""
+
+
+async def test_there_is_no_socket_but_those_of_runs(stack: Stack) -> None:
+    """Another path is not found, be it the API's."""
+    for path in ("/", "/ws", "/ws/runs/", "/ws/runs/a/b", "/runs", "/ws/runs/%2F", "/x/ws/runs/a"):
+        async with raw_socket(stack) as socket:
+            answer = await socket.upgrade(path)
+            assert (answer.status, answer.code) == (404, "not_found")
+
+
+async def test_the_subprotocol_is_ours_or_none(stack: Stack) -> None:
+    """Whatever else is offered."""
+    chosen = {}
+    for offered in (None, "chat", "runcast.v1", "chat, runcast.v1, runcast.bearer.a"):
+        async with raw_socket(stack) as socket:
+            answer = await socket.upgrade("/ws/runs", sec_websocket_protocol=offered)
+            chosen[offered] = answer.headers.get("sec-websocket-protocol")
+    assert chosen == {None: None, "chat": None, "runcast.v1": "runcast.v1"} | {
+        "chat, runcast.v1, runcast.bearer.a": "runcast.v1"
+    }
+
+
+@every_loop
+async def test_a_request_may_come_before_the_upgrade(stack: Stack) -> None:
+    """On the same connection, once it is answered."""
+    async with raw_socket(stack) as socket:
+        socket.send(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert (await socket.read_answer()).status == 200
+        assert (await socket.upgrade("/ws/runs")).status == 101
+        assert texts([await socket.read_frame()])[0]["payload"] == {"status": "connected"}
+
+
+@every_loop
+async def test_an_upgrade_right_behind_a_request_is_not_mixed_with_its_answer(stack: Stack) -> None:
+    """A connection whose last request isn't answered can't be a WebSocket: the second is answered as plain HTTP."""
+    async with raw_socket(stack) as socket:
+        socket.send(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + encode_request("/ws/runs"))
+        assert (await socket.read_answer()).status == 200
+        assert (await socket.read_answer()).status == 404
+
+
+@every_loop
+async def test_what_comes_with_the_request_is_heard(stack: Stack, gates: Gates) -> None:
+    """A peer that doesn't wait for the answer loses nothing, in the same packet or the next."""
+    run_id = await stack.create("hold", gate="a")
+    for pieces in ([encode_request(f"/ws/runs/{run_id}") + encode_frame(PING, b"early")],
+                   [encode_request(f"/ws/runs/{run_id}"), encode_frame(PING, b"early")]):
+        async with raw_socket(stack) as socket:
+            for piece in pieces:
+                socket.send(piece)
+            assert (await socket.read_answer()).status == 101
+            assert await socket.read_control() == Frame(PONG, b"early")
+    gates["a"].set()
+
+
+@every_loop
+@pytest.mark.parametrize("path", ["/ws/runs/{}", "/ws/runs"])
+async def test_a_peer_that_leaves_with_its_request_leaves_nothing_behind(
+    stack: Stack, gates: Gates, path: str
+) -> None:
+    """A close frame may be there before the handler is."""
+    run_id = await stack.create("hold", gate="a")
+    async with raw_socket(stack) as socket:
+        socket.send(encode_request(path.format(run_id)) + encode_close(1000))
+        assert (await socket.read_answer()).status == 101
+        assert (await socket.read_control()).close_code == 1000
+        assert await socket.read_end() == b""
+    await nobody_watches(stack)
+    gates["a"].set()
+
+
+async def nobody_watches(stack: Stack) -> None:
+    """Return once no connection is known, and nothing is listened to for one."""
+    async with asyncio.timeout(10):
+        while True:
+            stats = await stack.get("/runs/stats")
+            if (stats["activeConnections"], stats["redis"]["channels"]) == (0, 0):
+                return
+            await asyncio.sleep(0.01)
