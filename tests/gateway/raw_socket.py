@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, NamedTuple, Self
 
@@ -47,7 +47,9 @@ class Answer(NamedTuple):
         return code
 
 
-def encode_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool = True, reserved: int = 0) -> bytes:
+def encode_frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, masked: bool = True, reserved: int = 0
+) -> bytes:
     """A client's frame; its mask is zero, so it may be read."""
     header = bytearray([(0x80 if fin else 0) | reserved << 4 | opcode])
     mask_bit = 0x80 if masked else 0
@@ -148,7 +150,9 @@ class RawSocket:
 
 
 @asynccontextmanager
-async def raw_socket(stack: Stack, path: str | None = None, *, receive_bytes: int | None = None) -> AsyncIterator[RawSocket]:
+async def raw_socket(
+    stack: Stack, path: str | None = None, *, receive_bytes: int | None = None
+) -> AsyncIterator[RawSocket]:
     """A connection, upgraded if there is a path."""
     connection = await RawSocket.connect(stack, receive_bytes=receive_bytes)
     try:
@@ -159,3 +163,21 @@ async def raw_socket(stack: Stack, path: str | None = None, *, receive_bytes: in
         yield connection
     finally:
         await connection.close()
+
+
+def texts(frames: Sequence[Frame]) -> list[dict[str, object]]:
+    return [msgspec.json.decode(frame.payload) for frame in frames if frame.opcode == TEXT]
+
+
+def seqs(frames: Sequence[Frame]) -> list[object]:
+    return [frame["seq"] for frame in texts(frames) if "seq" in frame]
+
+
+async def nobody_watches(stack: Stack) -> None:
+    """Return once no connection is known, and nothing is listened to for one."""
+    async with asyncio.timeout(10):
+        while True:
+            stats = await stack.get("/runs/stats")
+            if (stats["activeConnections"], stats["redis"]["channels"]) == (0, 0):
+                return
+            await asyncio.sleep(0.01)
