@@ -1,14 +1,24 @@
 """A running server with runners that tests can hold, release and break."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from runcast import Runcast, RunContext
 from tests.support.stack import Stack, start_stack
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on asyncio's loop; those that are marked for it on the one that the command prefers, too."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    marker = item.get_closest_marker("asyncio")
+    if marker is not None and marker.kwargs.get("loop_factories"):
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
 class Gates:

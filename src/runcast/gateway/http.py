@@ -4,8 +4,10 @@ uvicorn would write the request out again for its WebSocket protocol to parse a 
 let a watcher in.
 """
 
+import sys
 from typing import Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Request
@@ -34,6 +36,18 @@ class GatewayHttpProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, handler: Handler, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._handler: Final = handler
+        self._received = b""  # what is being parsed
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._received = data
+        super().data_received(data)
+        self._received = b""
+
+    def _should_upgrade(self) -> bool:
+        # Behind a request that isn't answered yet its answer would go between the frames: then it is one more request.
+        is_answered = self.cycle is None or self.cycle.response_complete
+        return is_answered and super()._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
         """Hand the connection over."""
@@ -48,4 +62,11 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             method=self.scope["method"],
             protocol=f"HTTP/{self.scope['http_version']}",
         )
-        GatewaySocket(self.transport, connections=self.connections).open(request, self._handler)
+        socket = GatewaySocket(self.transport, connections=self.connections)
+        socket.open(request, self._handler, early=self._received[_end_of_request() :])
+
+
+def _end_of_request() -> int:
+    """Where in what was received frames begin. httptools says it by the exception that tells of the upgrade."""
+    error = sys.exc_info()[1]
+    return int(error.args[0]) if isinstance(error, httptools.HttpParserUpgrade) else sys.maxsize

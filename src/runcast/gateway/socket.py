@@ -146,8 +146,9 @@ class GatewaySocket(asyncio.Protocol):
         "_connections",
         "_drained",
         "_early",
-        "_fragments",
         "_head",
+        "_is_text",
+        "_message",
         "_messages",
         "_on_gone",
         "_parser",
@@ -170,7 +171,8 @@ class GatewaySocket(asyncio.Protocol):
         self._early = b""  # came before the handshake was answered
         self._task: asyncio.Task[None] | None = None  # the handler's
         self._parser: Parser | None = None  # None while the peer has said nothing
-        self._fragments: list[Frame] | None = None  # of a message that is coming
+        self._message: bytearray | None = None  # that is coming, as far as it is here
+        self._is_text = False  # that message
         self._messages: asyncio.Queue[str | None] | None = None  # not taken yet, if anybody listens; None: it has left
         self._pushed: Pushed | None = None
         self._on_gone: Callable[[], None] | None = None
@@ -188,14 +190,17 @@ class GatewaySocket(asyncio.Protocol):
             piece, self._head = self._head + piece, b""
         self._transport.write(piece)
 
-    def open(self, request: Request, handler: Handler) -> None:
-        """Begin: take the transport over, and ask the handler."""
-        # Whatever waits makes us full: then a socket that isn't has nothing waiting.
+    def open(self, request: Request, handler: Handler, *, early: bytes = b"") -> None:
+        """Begin: take the transport over with what has come behind the request, and ask the handler."""
+        self._transport.set_protocol(self)
+        # Whatever waits makes us full: then a socket that isn't has nothing waiting. An answer to a request before this
+        # one may wait already, and who was told of it is the HTTP protocol.
         self._transport.set_write_buffer_limits(high=0)
+        self.is_full = self._transport.get_write_buffer_size() > 0
         if _CAN_WRITE_PAST and self._transport.get_extra_info("sslcontext") is None:
             self.fd = self._transport.get_extra_info("socket").fileno()
-        self._transport.set_protocol(self)
         self._connections.add(self)
+        self._receive_early(early)
         self._task = asyncio.create_task(handler(self, request), name="websocket")
         self._task.add_done_callback(self._end_task)
 
@@ -208,10 +213,7 @@ class GatewaySocket(asyncio.Protocol):
         self._stage = Stage.OPEN
         chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode() if subprotocol else b""
         self._head = _SWITCHING % key.encode() + chosen + b"\r\n"
-        asyncio.get_running_loop().call_soon(self._write_head)
-        if self._early:
-            early, self._early = self._early, b""
-            self.data_received(early)
+        asyncio.get_running_loop().call_soon(self._begin)
         return None
 
     def reject(self, response: Response) -> None:
@@ -260,6 +262,7 @@ class GatewaySocket(asyncio.Protocol):
         parser.send_close(code, reason)
         self._send_parsed(parser)
         self._advance(Stage.CLOSING)
+        self._regulate_reading()
         self._wait_at_most(CLOSE_SECONDS, self._hang_up)
 
     def receive_end(self) -> None:
@@ -278,6 +281,8 @@ class GatewaySocket(asyncio.Protocol):
         if self._stage is Stage.OPENING:
             self._receive_early(data)
             return
+        if self._early:
+            data, self._early = self._early + data, b""
         parser = self._parser = self._parser or _new_parser()
         parser.receive_data(data)
         for event in parser.events_received():
@@ -287,8 +292,9 @@ class GatewaySocket(asyncio.Protocol):
         self._regulate_reading()
 
     def eof_received(self) -> None:
-        """See `asyncio.Protocol`. The transport closes by itself."""
+        """See `asyncio.Protocol`. A peer that says nothing any more can't answer a close frame either."""
         self._advance(Stage.CLOSING)
+        self._hang_up()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why doesn't matter
         """See `asyncio.Protocol`."""
@@ -318,8 +324,9 @@ class GatewaySocket(asyncio.Protocol):
         if was >= Stage.CLOSING:
             return
         self._pushed = None
-        if self._on_gone is not None:
-            self._on_gone()
+        on_gone, self._on_gone = self._on_gone, None  # it knows the watcher, which knows us: no cycle is left behind
+        if on_gone is not None:
+            on_gone()
         if self._messages is not None:
             self._messages.put_nowait(None)
         if self._drained is not None:
@@ -332,30 +339,44 @@ class GatewaySocket(asyncio.Protocol):
         if len(self._early) > MAX_MESSAGE_BYTES:
             self._transport.abort()
 
-    def _write_head(self) -> None:
-        if self._head and not self._transport.is_closing():
+    def _begin(self) -> None:
+        """Write the handshake's answer if nothing has taken it along, and hear what came before it.
+
+        Not in the handler's task: what was said may end the connection, and then the handler has to be told.
+        """
+        if self._transport.is_closing():
+            return
+        if self._head:
             self.write(b"")
+        if self._early:
+            self.data_received(b"")
 
     def _receive_frame(self, frame: Frame, parser: Parser) -> None:
         if frame.opcode not in _DATA:
             return  # pings and closes are answered by the parser
-        self._fragments = [*(self._fragments or ()), frame]
-        if not frame.fin:
-            return
-        first, data = self._fragments[0], b"".join(fragment.data for fragment in self._fragments)
-        self._fragments = None
+        if frame.opcode is not Opcode.CONT:
+            self._is_text = frame.opcode is Opcode.TEXT
+        # Put together as they come: there may be any number of empty ones.
+        message = self._message = self._message or bytearray()
+        message += frame.data
+        if frame.fin:
+            self._message = None
+            self._receive_message(message, parser)
+
+    def _receive_message(self, message: bytearray, parser: Parser) -> None:
         try:
-            message = data.decode() if first.opcode is Opcode.TEXT else ""
+            text = message.decode() if self._is_text else ""
         except UnicodeDecodeError:
             parser.fail(CloseCode.INVALID_DATA, "a text message is UTF-8")
         else:
-            if self._messages is not None:
-                self._messages.put_nowait(message)
+            if self._messages is not None and self._stage is Stage.OPEN:
+                self._messages.put_nowait(text)
 
     def _send_parsed(self, parser: Parser) -> None:
         for data in parser.data_to_send():
             if data:
-                self.write(data)
+                if self._stage is Stage.OPEN:  # behind our close frame not even a ping is answered
+                    self.write(data)
             else:  # the end of what is to be said
                 self._advance(Stage.CLOSING)
                 self._hang_up()
@@ -364,7 +385,7 @@ class GatewaySocket(asyncio.Protocol):
         if self._transport.is_closing():
             return
         has_enough = self._messages is not None and self._messages.qsize() >= MAX_WAITING_MESSAGES
-        if self.is_full or has_enough:
+        if self.is_full or (has_enough and self._stage is Stage.OPEN):
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
