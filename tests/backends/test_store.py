@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from runcast.core.lifecycle import CANCELED_AT_ONCE, HELD_BY_WORKER, is_run_transition
 from runcast.errors import IllegalCommitError, InvalidInputError, StaleAttemptError
-from runcast.events import UNKNOWN_ATTEMPT, Cursor, EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, log_event
+from runcast.events import (
+    START,
+    UNKNOWN_ATTEMPT,
+    Cursor,
+    EventType,
+    LoggedEvent,
+    RunEvent,
+    RunStatus,
+    StepStatus,
+    log_event,
+)
 from runcast.ports import RunStore
 from runcast.records import Commit, NewRun, Run, RunError, RunFilter, StatusChange, Step
 

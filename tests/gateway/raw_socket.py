@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -141,7 +141,7 @@ class RawSocket:
         async with asyncio.timeout(10):
             return await self.reader.read(-1)
 
-    async def upgrade(self, path: str, **changed: str | None) -> Answer:
+    async def upgrade(self, path: str, **changed: Any) -> Answer:
         self.send(encode_request(path, **changed))
         return await self.read_answer()
 

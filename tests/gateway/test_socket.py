@@ -128,7 +128,7 @@ async def test_a_peer_that_closes_its_half_is_let_go(stack: Stack, gates: Gates)
     gates["a"].set()
 
 
-HANDSHAKES = {
+HANDSHAKES: dict[str, tuple[dict[str, str | None], int]] = {
     "no key": ({"sec_websocket_key": None}, 400),
     "a key that is too short": ({"sec_websocket_key": "YQ=="}, 400),
     "a key that isn't base64": ({"sec_websocket_key": "?"}, 400),

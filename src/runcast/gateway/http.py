@@ -46,7 +46,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
 
     def _should_upgrade(self) -> bool:
         # Behind a request that isn't answered yet its answer would go between the frames: then it is one more request.
-        is_answered = self.cycle is None or self.cycle.response_complete
+        cycle: Any = self.cycle  # None before the first request, whatever its annotation says
+        is_answered = cycle is None or cycle.response_complete
         return is_answered and super()._should_upgrade()
 
     def handle_websocket_upgrade(self) -> None:
