@@ -56,7 +56,8 @@ async def test_a_killed_child_is_started_again(supervisor: Supervisor) -> None:
 
 async def test_a_child_that_always_dies_is_never_given_up(supervisor: Supervisor) -> None:
     """A child that fails at once is started again and again."""
-    child, _ = await start_one(supervisor, python("failing", "raise SystemExit(1)"))
+    await supervisor.start(python("failing", "raise SystemExit(1)"))
+    child = supervisor.children[-1]
     await eventually(lambda: child.restarts >= 3, "three restarts")
 
 
