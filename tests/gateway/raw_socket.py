@@ -145,7 +145,7 @@ class RawSocket:
         self.send(encode_request(path, **changed))
         return await self.read_answer()
 
-    async def close(self) -> None:
+    def abort(self) -> None:
         self.writer.transport.abort()
 
 
@@ -162,7 +162,7 @@ async def raw_socket(
             assert answer.headers["sec-websocket-accept"] == ACCEPTED
         yield connection
     finally:
-        await connection.close()
+        connection.abort()
 
 
 def texts(frames: Sequence[Frame]) -> list[dict[str, object]]:

@@ -358,3 +358,21 @@ async def test_a_window_joins_more_but_never_delays_the_first() -> None:
     async with asyncio.timeout(5):
         while len(outlet.seen(Cursor(0, 1))) < 4:
             await asyncio.sleep(0.01)
+
+
+async def test_a_watcher_that_leaves_during_its_snapshot_is_written_to_no_more() -> None:
+    """Its outlet may be another's soon; and not every read that it waits for can be cancelled."""
+    scene = Scene()
+    outlet = ModelOutlet()
+    watcher = PushedWatcher(scene.live, scene.feed, after=START, outlet=outlet)
+    scene.live.apart.add(watcher)
+    starting = asyncio.create_task(watcher.start(from_snapshot=True))
+    await asyncio.sleep(0)
+    hello = outlet.written
+    watcher.close()
+    scene.live.leave(watcher)
+    await starting
+    scene.publish(3)
+    await rest()
+    assert outlet.written == hello
+    assert not scene.live.is_watched

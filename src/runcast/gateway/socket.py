@@ -185,7 +185,9 @@ class GatewaySocket(asyncio.Protocol):
         return WIRE
 
     def write(self, piece: bytes) -> None:
-        """Give a piece to the transport."""
+        """Give a piece to the transport, unless nothing may be said any more."""
+        if self._stage is not Stage.OPEN:
+            return
         if self._head:
             piece, self._head = self._head + piece, b""
         self._transport.write(piece)
@@ -224,6 +226,9 @@ class GatewaySocket(asyncio.Protocol):
 
     def push(self, pushed: Pushed, *, on_gone: Callable[[], None]) -> None:
         """Have somebody write. `on_gone` is called once, when nothing more can be written."""
+        if self._stage is not Stage.OPEN:
+            on_gone()
+            return
         self._pushed = pushed
         self._on_gone = on_gone
 
@@ -298,6 +303,7 @@ class GatewaySocket(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why doesn't matter
         """See `asyncio.Protocol`."""
+        self.fd = -1  # soon it is another connection's
         self._connections.discard(self)
         self._advance(Stage.LOST)
         if self._timer is not None:
@@ -375,8 +381,7 @@ class GatewaySocket(asyncio.Protocol):
     def _send_parsed(self, parser: Parser) -> None:
         for data in parser.data_to_send():
             if data:
-                if self._stage is Stage.OPEN:  # behind our close frame not even a ping is answered
-                    self.write(data)
+                self.write(data)
             else:  # the end of what is to be said
                 self._advance(Stage.CLOSING)
                 self._hang_up()

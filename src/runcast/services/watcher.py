@@ -150,9 +150,13 @@ class PulledWatcher(Watcher):
 
     def _read_aside(self) -> None:
         # Not awaited here: a log that hangs must not hold up heartbeats.
-        if self._reading is None or self._reading.done():
+        if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name=f"watcher-{self.run_id}")
-            self._reading.add_done_callback(lambda _: self._changed.set())
+            self._reading.add_done_callback(self._end_reading)
+
+    def _end_reading(self, _: "asyncio.Task[None]") -> None:
+        self._reading = None  # a cancelled task knows us by its traceback: no cycle is left behind
+        self._changed.set()
 
 
 class PushedWatcher(Watcher):
@@ -161,12 +165,13 @@ class PushedWatcher(Watcher):
     In step it is a listener of the run's broadcast. Else it is apart: new, full, reading, or ahead of the run.
     """
 
-    __slots__ = ("_is_in_step", "_is_live", "_reading", "outlet")
+    __slots__ = ("_is_closed", "_is_in_step", "_is_live", "_reading", "outlet")
 
     def __init__(self, live: LiveRun, feed: Feed, *, after: Cursor, outlet: Outlet) -> None:
         super().__init__(live, feed, after=after)
         self.outlet: Final = outlet
         self._is_live = False  # between `start` and `close`
+        self._is_closed = False
         self._is_in_step = False  # then the subscription stands still: it stands where the broadcast does
         self._reading: asyncio.Task[None] | None = None
 
@@ -175,7 +180,10 @@ class PushedWatcher(Watcher):
         hello = self.outlet.wire.encode([self.hello()])
         if from_snapshot:
             self.outlet.write(hello)
-            if (snapshot := await self.take_snapshot()) is not None:
+            snapshot = await self.take_snapshot()
+            if self._is_closed:  # the read may outlive the peer: not everything that is waited for can be cancelled
+                return
+            if snapshot is not None:
                 self._write(snapshot)
         elif self._subscription.need is Need.TAKE:  # mostly: then one write says it all
             self.outlet.write(hello + self._take())
@@ -186,7 +194,7 @@ class PushedWatcher(Watcher):
 
     def close(self) -> None:
         """Write no more."""
-        self._is_live = False
+        self._is_live, self._is_closed = False, True
         if self._reading is not None:
             self._reading.cancel()
 
@@ -233,6 +241,10 @@ class PushedWatcher(Watcher):
         self.outlet.write(self.outlet.wire.encode([frame]))
 
     def _read_aside(self) -> None:
-        if self._reading is None or self._reading.done():
+        if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name=f"watcher-{self.run_id}")
-            self._reading.add_done_callback(lambda _: self.wake())
+            self._reading.add_done_callback(self._end_reading)
+
+    def _end_reading(self, _: "asyncio.Task[None]") -> None:
+        self._reading = None  # a cancelled task knows us by its traceback: no cycle is left behind
+        self.wake()
