@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runcast.core.delivery import Feed
@@ -52,7 +52,7 @@ class ModelLog:
         self.events.append(added)
         return added
 
-    async def read(self, _run_id: str, after: Cursor, *, limit: int) -> Sequence[LoggedEvent]:
+    async def read(self, _run_id: str, after: Cursor, *, limit: int = 500) -> Sequence[LoggedEvent]:
         self.reads += 1
         await asyncio.sleep(0)
         if self.is_away:
@@ -225,6 +225,9 @@ async def play_step(scene: Scene, name: str, number: int) -> None:
             await asyncio.sleep(0)
 
 
+@example(
+    steps=[("miss", 1), ("come", 2), ("wait", 2), ("publish", 7), ("say", 1), ("away", 1), ("tick", 0), ("say", 1)]
+)
 @settings(max_examples=500, deadline=None)
 @given(steps=st.lists(STEPS, max_size=40))
 def test_each_watcher_is_given_the_log_once_and_in_order(steps: list[tuple[str, int]]) -> None:

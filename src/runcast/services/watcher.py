@@ -210,8 +210,7 @@ class PushedWatcher(Watcher):
             elif need is Need.END:
                 self.outlet.receive_end()
             elif self._subscription.is_level:
-                self._is_in_step = True
-                self._live.step_in(self)
+                self._step_in()
             return
 
     def receive_heartbeat(self, frame: bytes) -> None:
@@ -229,6 +228,12 @@ class PushedWatcher(Watcher):
         self._live.step_out(self)
         self._stand_alone(at)
         self.wake()
+
+    def _step_in(self) -> None:
+        self._is_in_step = True
+        if self._reading is not None:
+            self._reading.cancel()  # what it would bring comes by broadcast
+        self._live.step_in(self)
 
     def _stand_alone(self, at: Cursor) -> None:
         self._is_in_step = False
