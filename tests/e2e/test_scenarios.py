@@ -121,6 +121,10 @@ async def test_the_stats_tell_who_watches_what(open_tab: OpenTab, gates: Gates, 
         await tab.open_run(run_id)
         await tab.shows("running")
 
+    async def are_both_counted() -> bool:  # a page may show what the API has said before its socket is open
+        return bool((await server.get("/runs/stats"))["activeConnections"] == len(run_ids))
+
+    await eventually(are_both_counted, "both pages are connected")
     stats = await server.get("/runs/stats")
     connections = stats["connections"]
     assert stats["activeConnections"] == len(connections) == 2
