@@ -106,6 +106,40 @@ class RunEndedError(RuncastError):
         super().__init__(f"run {run_id} ended as {status}; an ended run does not change")
 
 
+class RequestNotFoundError(RuncastError):
+    """The run has asked nothing under this id."""
+
+    code = "request_not_found"
+    title = "The run has not asked that"
+    http_status = 404
+
+    def __init__(self, run_id: str, request_id: str) -> None:
+        super().__init__(f"run {run_id} has no request {request_id[:64]!r}")
+
+
+class RequestClosedError(RuncastError):
+    """A request that takes no answer any more."""
+
+    code = "request_closed"
+    title = "The request is closed"
+    http_status = 409
+
+    def __init__(self, request_id: str, why: str) -> None:
+        super().__init__(f"{request_id} takes no answer any more: {why}")
+
+
+class LimitReachedError(RuncastError):
+    """As many runs of this kind as may be are under way, and the runner turns further ones down."""
+
+    code = "limit_reached"
+    title = "Too many such runs are under way"
+    http_status = 409
+
+    def __init__(self, key: str, most: int) -> None:
+        runs = "run is" if most == 1 else "runs are"
+        super().__init__(f"{most} {runs} under way for {key!r}, and more are turned down; try again later")
+
+
 class StaleAttemptError(RuncastError):
     """A later attempt holds the run: whatever this worker still writes for it is refused."""
 
@@ -152,7 +186,7 @@ class ConfigurationError(RuncastError):
 
 
 class FatalError(RuncastError):
-    """Raised by a runner: the run fails now and is not tried again."""
+    """Raised by a runner or a step: it fails now and is not tried again."""
 
     code = "fatal"
     title = "The run failed"

@@ -56,6 +56,13 @@ class StepStatus(StrEnum):
     CANCELED = "canceled"
 
 
+class RequestKind(StrEnum):
+    """What a run asks people for."""
+
+    APPROVAL = "approval"
+    INPUT = "input"
+
+
 class EventType(StrEnum):
     """Every type that a log can hold. A reader ignores types it doesn't know."""
 

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from runcast.events import Cursor, LoggedEvent
 from runcast.records import (
+    Answer,
+    Attention,
     Claim,
     Commit,
     GatewayReport,
@@ -18,10 +20,12 @@ from runcast.records import (
     Job,
     LinkState,
     NewRun,
+    Request,
     Run,
     RunError,
     RunFilter,
     RunPage,
+    Schedule,
     StatusChange,
     Step,
 )
@@ -134,8 +138,8 @@ class RunStore(Protocol):
     """
 
     async def create_run(self, run: NewRun, first: LoggedEvent) -> tuple[Run, bool]:
-        """Store a run as `queued`, with its first event. With an idempotency key or id that is there already, the
-        run that is there. The flag says whether it was created now.
+        """Store a run as `queued`, or as `delayed` if it is due later than it is created, with its first event. With
+        an idempotency key or id that is there already, the run that is there. The flag says whether it was created now.
         """
         ...
 
@@ -163,15 +167,21 @@ class RunStore(Protocol):
         A run that was never held (`queued`, attempt 0) takes the event that `tell` makes of it into the archive in the
         same transaction: the run as it stands then, with the event's own place as its `last`.
 
-        From `queued` or `delayed` the attempt goes up by one; from `retrying` it stays (it was raised with the
-        status). From a status that a worker holds it is taken, as the next attempt, only if that worker's lease has
-        run out or that worker is the one who asks (who has lost it, then). None: there is no such run, it has ended,
-        or another living worker has it. A requested cancel stays requested.
+        From `queued`, `delayed`, or parked in `awaiting_approval` or `awaiting_input`, the attempt goes up by one;
+        from `retrying` it stays (it was raised with the status). From a status that a worker holds it is taken, as the
+        next attempt and with one loss more, only if that worker's lease has run out or that worker is the one who asks
+        (who has lost it, then). None: there is no such run, it has ended, it isn't due yet (a parked one without
+        `due_at` never is), another living worker has it, or, before its first start, as many runs of its limit's key
+        as may be are under way. A requested cancel stays requested. The claim clears `due_at`.
         """
         ...
 
     async def commit(self, commit: Commit) -> None:
-        """Write one attempt's events, status and steps.
+        """Write one attempt's events, status, steps, memos and requests.
+
+        A change that parks takes the run from its worker; if a request was answered meanwhile and isn't resolved, the
+        run is due at once. `retrying` takes it, too, and raises the attempt. A request that is written again keeps the
+        answer that the store has.
 
         Raises:
             StaleAttemptError: the run is at another attempt or has ended; nothing was written.
@@ -180,11 +190,13 @@ class RunStore(Protocol):
         ...
 
     async def take_from_dead(
-        self, run_id: str, decide: Callable[[Run], tuple[StatusChange, LoggedEvent]], *, now: datetime
+        self, run_id: str, decide: Callable[[Run], tuple[StatusChange, LoggedEvent | None]], *, now: datetime
     ) -> Run | None:
         """Take a run away from a worker whose lease has run out, with the status and event that `decide` makes from
         the run as it stands (its number is `run.last.seq + 1`, its attempt at least the run's). From `retrying` any
-        worker may claim it. None if its worker lives, or nobody holds it.
+        worker may claim it, and one loss is counted. A change that parks changes nothing but that nobody holds the
+        run: it is due at once if a request was answered and isn't resolved, else when the first open one expires.
+        None if its worker lives, or nobody holds it.
         """
         ...
 
@@ -202,9 +214,9 @@ class RunStore(Protocol):
         ...
 
     async def cancel_unheld(self, run_id: str, event: Callable[[Run], LoggedEvent], *, now: datetime) -> Run | None:
-        """End a run that no worker holds (`CANCELED_AT_ONCE`) as `canceled`, with the event that `event` makes from
-        the run as it stands (its number is `run.last.seq + 1`, its attempt the run's). None if a worker holds it or
-        it has ended.
+        """End a run that no worker holds (`CANCELED_AT_ONCE`, or parked) as `canceled`, with the event that `event`
+        makes from the run as it stands (its number is `run.last.seq + 1`, its attempt the run's). None if a worker
+        holds it or it has ended.
         """
         ...
 
@@ -213,8 +225,41 @@ class RunStore(Protocol):
         ...
 
     async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[str]:
-        """Ids of runs that the queue should know of: those waiting since before `queued_before`, and those held by a
-        worker whose lease has run out by `now`; the oldest first.
+        """Ids of runs that the queue should know of: those that wait, are due, may start as far as their limit goes,
+        and have been so since before `queued_before`; and those held by a worker whose lease has run out by `now`. The
+        oldest first.
+        """
+        ...
+
+    async def find_next(self, limit_key: str) -> Run | None:
+        """The run of a limit's key that is to start next: of those that are queued the one with the highest priority,
+        then the oldest. None if there is none, or as many as may be are under way.
+        """
+        ...
+
+    async def list_under_way(self, limit_key: str) -> Sequence[str]:
+        """Ids of the runs of a limit's key that have not ended, the oldest first."""
+        ...
+
+    async def list_children(self, run_id: str) -> Sequence[Run]:
+        """The runs that a run has started, the oldest first."""
+        ...
+
+    async def read_memos(self, run_id: str) -> Mapping[str, Any]:
+        """A run's memos by key."""
+        ...
+
+    async def list_requests(self, run_id: str) -> Sequence[Request]:
+        """What a run has asked people, in the order of asking."""
+        ...
+
+    async def answer_request(self, run_id: str, request_id: str, answer: Answer) -> Run:
+        """Keep the answer to an open request, once. A parked run is due from now on. Returns the run.
+
+        Raises:
+            RunNotFoundError, RequestNotFoundError: there is no such run, or it hasn't asked that.
+            RequestClosedError: it was answered before, it has expired, or the run has ended.
+
         """
         ...
 
@@ -222,8 +267,8 @@ class RunStore(Protocol):
         """Archived events after the cursor as the log orders them, (attempt, seq); by seq alone for a plain seq."""
         ...
 
-    async def renew_lease(self, worker_id: str, *, until: datetime) -> Sequence[str]:
-        """Say that the worker lives until then, and return the ids of its runs whose cancel was requested."""
+    async def renew_lease(self, worker_id: str, *, until: datetime) -> Attention:
+        """Say that the worker lives until then, and return which of its runs were canceled or answered meanwhile."""
         ...
 
     async def end_lease(self, worker_id: str) -> None:
@@ -289,8 +334,14 @@ class JobQueue(Protocol):
     `UnavailableError` and `take` waits until it can be reached again.
     """
 
-    async def add(self, job: Job, *, delay_seconds: float = 0) -> None:
-        """Put a job into the queue."""
+    async def add(self, job: Job, *, delay_seconds: float = 0, priority: int = 0) -> None:
+        """Put a job into the queue. Among those that wait the higher priority goes first."""
+        ...
+
+    async def set_schedules(self, schedules: Mapping[str, Schedule]) -> None:
+        """Have exactly these schedules, by name: at each of a schedule's times its job is added, once for all
+        processes. The names are this application's own: what else schedules jobs in the queue is left alone.
+        """
         ...
 
     async def take(self) -> ActiveJob:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from runcast.events import Cursor, LoggedEvent, RunStatus, StepStatus
+from runcast.events import Cursor, LoggedEvent, RequestKind, RunStatus, StepStatus
 
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -27,6 +27,13 @@ class RunError:
     message: str
 
 
+class RunLimit(NamedTuple):
+    """How many runs with the same key may be under way at once: from their first start to their end, waits included."""
+
+    key: str
+    most: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
     """A run that somebody asks for."""
@@ -38,6 +45,10 @@ class NewRun:
     prompt: str | None = None
     tags: tuple[str, ...] = ()
     idempotency_key: str | None = None
+    priority: int = 0  # the higher the sooner
+    due_at: datetime | None = None  # not before then
+    parent_id: str | None = None  # the run that started it
+    limit: RunLimit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +70,19 @@ class Run:
     cancel_requested_at: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    priority: int = 0
+    due_at: datetime | None = None  # when a run that waits is to go on; None: when somebody says so
+    parent_id: str | None = None
+    losses: int = 0  # how often its worker was lost
+    failures: int = 0  # how often it failed and was tried again
+    limit: RunLimit | None = None
+
+
+class Undo(NamedTuple):
+    """How a step is undone: a function that the application has registered, and what it is called with."""
+
+    function: str  # `module:qualified name`
+    args: Sequence[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +100,41 @@ class Step:
     error: RunError | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    parent_id: str | None = None  # the step that it is part of
+    undo: Undo | None = None
+
+
+class Memo(NamedTuple):
+    """A fact that a later attempt has to know, under a key of the run: a text that was said, the end of a sleep."""
+
+    key: str
+    value: Any
+
+
+class Answer(NamedTuple):
+    """What somebody answered, and who: the name of the principal, or the one given with it."""
+
+    value: Any
+    at: datetime
+    by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A question that a run asks people. Kept under (run_id, id). It is open until it is resolved: told as answered or
+    expired by whoever holds the run.
+    """
+
+    run_id: str
+    id: str
+    kind: RequestKind
+    prompt: str
+    schema: Mapping[str, Any]  # JSON Schema of the answer
+    asked_at: datetime
+    preview: Any = None
+    expires_at: datetime | None = None
+    answer: Answer | None = None
+    is_resolved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +145,9 @@ class StatusChange:
     at: datetime
     output: Any = None
     error: RunError | None = None
+    due_at: datetime | None = None  # when a run that nobody holds is to go on
+    is_parked: bool = False  # nobody holds the run from here on, though its status alone wouldn't say so
+    is_failure: bool = False  # it counts as a failure that is tried again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +159,15 @@ class Commit:
     events: Sequence[LoggedEvent]
     change: StatusChange | None = None
     steps: Sequence[Step] = ()
+    memos: Sequence[Memo] = ()
+    requests: Sequence[Request] = ()
+
+
+class Attention(NamedTuple):
+    """Runs of a worker that something has happened to: their cancel was requested, or a request was answered."""
+
+    canceled: Sequence[str]
+    answered: Sequence[str]
 
 
 class Claim(NamedTuple):
@@ -173,3 +244,13 @@ class Job:
     name: str
     data: Mapping[str, Any] = field(default_factory=dict)
     added_ms: int = 0  # when it was added, by the producer's clock, in milliseconds of Unix time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """When a job is added again and again: a cron expression (five fields, or six with seconds) in a time zone."""
+
+    cron: str
+    job_name: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    timezone: str = "UTC"
