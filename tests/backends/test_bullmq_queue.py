@@ -9,6 +9,7 @@ import redis.asyncio as redis
 
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.redis_client import open_redis
+from runcast.concurrency import end_tasks
 from runcast.errors import ConfigurationError, UnavailableError
 from runcast.ports import ActiveJob
 from runcast.records import Job, RunError, Schedule
@@ -214,19 +215,19 @@ class TestSchedules:
 
         await asyncio.gather(*(queue.set_schedules({"report": self.every_second}) for queue in queues))
         workers = [asyncio.create_task(work(queue)) for queue in queues]
-        async with asyncio.timeout(20):
-            while len(taken) < 3:
-                await asyncio.sleep(0.05)
-                await queues[0].set_schedules({"report": self.every_second})
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
-        for queue in queues:
-            await queue.close()
+        try:
+            async with asyncio.timeout(60):
+                while len(taken) < 3:
+                    await asyncio.sleep(0.05)
+                    await queues[0].set_schedules({"report": self.every_second})
+        finally:
+            await end_tasks(*workers)
+            for queue in queues:
+                await queue.close()
 
         moments = [each.added_ms for each in taken]
-        assert moments == list(range(moments[0], moments[0] + 1000 * len(moments), 1000))
-        assert moments[0] % 1000 == 0
+        assert moments == sorted(set(moments))
+        assert all(moment % 1000 == 0 for moment in moments)
         assert {(each.name, json.dumps(each.data)) for each in taken} == {("report", '{"input": {"deep": true}}')}
         assert len({run_id_of(each) for each in taken}) == len(taken)
 
