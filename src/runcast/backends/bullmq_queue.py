@@ -14,7 +14,7 @@ What of BullMQ has to be known here (3.4)
 - A job that its lock was lost for can't be finished any more: by then it is another worker's.
 - What has no priority goes before everything that has one, and of those the lowest number first: so each of our jobs
   has one. That costs no more: BullMQ keeps them in a sorted set instead of a list.
-- A job id that is still kept as finished can't be added again, so only jobs that won't come again are kept.
+- A job id that is still kept as finished can't be added again: a job that may have to come again is not kept.
 - A schedule is one delayed job, the next. Taking it makes the one after; replacing it makes the next anew, and one that
   is just due would get lost: so only a schedule that has changed is replaced.
 """
@@ -43,7 +43,7 @@ _BLOCK_SECONDS: Final = 5  # longest wait for a job in one command
 _SOCKET_TIMEOUT_SECONDS: Final = 20  # above the longest block, which BullMQ limits to 10 s
 _RETRY_SECONDS: Final = 0.5
 _KEEP_FINISHED: Final = {"age": 3600, "count": 1000}
-_FORGET_FINISHED: Final = {"count": 0}
+_KEEP_NOTHING: Final = {"count": 0}
 _SCHEDULE_PREFIX: Final = "runcast-"  # of the schedules that are ours
 _NO_PRIORITY: Final = 101  # BullMQ's number for our 0; ours go up to 100
 _NEVER: Final = 1_000_000  # stalls before BullMQ itself would fail a job
@@ -172,16 +172,18 @@ class BullMQQueue:
         if tracked is not None and tracked["token"] == job.token:
             self._worker.lockManager.untrack_job(job.id)
 
-    async def finish(self, job: Any, error: RunError | None, *, take_next: bool) -> "ActiveBullMQJob | None":
+    async def finish(
+        self, job: Any, error: RunError | None, *, take_next: bool = False, keep: Any = _KEEP_FINISHED
+    ) -> "ActiveBullMQJob | None":
         """Move a job out of the queue and, in the same round trip, take the next."""
         backend, token = self._worker.backend, job.token
         try:
             with redis_errors():
                 if error is None:
-                    answer = await backend.moveToCompleted(job, None, _kept(job), token, fetch_next=take_next)
+                    answer = await backend.moveToCompleted(job, None, keep, token, fetch_next=take_next)
                 else:
                     reason = f"{error.code}: {error.message}"
-                    answer = await backend.moveToFailed(job, reason, _kept(job), token, fetch_next=take_next)
+                    answer = await backend.moveToFailed(job, reason, keep, token, fetch_next=take_next)
                 return await self._read_next(answer["result"], token) if take_next else None
         except (UnavailableError, TypeError) as failure:
             # TypeError is BullMQ's word for a lock that was lost. The job comes back, and the claim will drop it.
@@ -227,6 +229,10 @@ class ActiveBullMQJob:
         """See `ActiveJob.release`."""
         await self._queue.release(self._job, delay_seconds)
 
+    async def discard(self) -> None:
+        """See `ActiveJob.discard`."""
+        await self._queue.finish(self._job, None, keep=_KEEP_NOTHING)
+
 
 class _BullMQScript:
     """A script as BullMQ calls it: with a pipeline of its own if there is one, which here there never is."""
@@ -248,12 +254,6 @@ def _added_ms(job: Any) -> int:
     if job.repeatJobKey:
         return int(str(job.id).rpartition(":")[2])
     return int(job.timestamp or 0)
-
-
-def _kept(job: Any) -> Mapping[str, int]:
-    """How long a finished job is kept for people to see. One that wakes a run isn't: its id may be needed again."""
-    is_wake = str(job.id).startswith(f"{_object(job.data).get('runId')}-")
-    return _FORGET_FINISHED if is_wake else _KEEP_FINISHED
 
 
 def _is_same(record: Mapping[str, Any] | None, schedule: Schedule) -> bool:
