@@ -205,11 +205,11 @@ class RunProcessor:
         had_run_out = not self._lease.is_held
         asked_at = time.monotonic()
         until = self._clock() + timedelta(seconds=self._lease_seconds)
-        canceled = await self._store.renew_lease(self._worker_id, until=until)
+        attention = await self._store.renew_lease(self._worker_id, until=until)
         if had_run_out or not self._lease.is_held:
             await self._check_executions()
         self._lease.renew(asked_at=asked_at)
-        for run_id in canceled:
+        for run_id in attention.canceled:
             self._cancel(run_id)
 
     async def _check_executions(self) -> None:
