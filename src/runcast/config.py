@@ -60,6 +60,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(default=6, ge=1, description="How long a silent worker keeps its runs.")
     max_attempts: int = Field(default=3, ge=1, description="Attempts before a run whose workers die is failed.")
     shutdown_seconds: float = Field(default=10, ge=0, description="How long a stopping worker lets runs finish.")
+    reload_grace_seconds: float = Field(
+        default=3_600, ge=0, description="How long runs may finish on the code that a reload has replaced."
+    )
 
     # Limits
     max_prompt_chars: int = Field(default=20_000, ge=1, description="Longest prompt, in characters.")
