@@ -271,7 +271,8 @@ def _ready_signal(number: int | None) -> Callable[[], None]:
 
 
 def _load_app(reference: str | None) -> "Runcast":
-    from runcast.app import Runcast, load_app  # noqa: PLC0415
+    from runcast.app import Runcast  # noqa: PLC0415
+    from runcast.loading import load_app  # noqa: PLC0415
 
     return load_app(reference) if reference else Runcast()
 

@@ -121,6 +121,8 @@ class RunProcessor:
     async def _finish_runs(self, taking: asyncio.Task[None], seconds: float) -> None:
         self._is_taking = False
         await end_tasks(taking)
+        for execution in tuple(self._executions.values()):
+            execution.park()  # what waits goes on elsewhere
         if self._jobs:
             log.info("worker takes no more runs; those it has may finish", runs=len(self._jobs), seconds=seconds)
             await asyncio.wait(self._jobs, timeout=seconds)
