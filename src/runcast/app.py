@@ -113,9 +113,7 @@ class Runcast:
 
         return register
 
-    def asgi(
-        self, settings: "Settings | None" = None, *, authorize: "Authorize | None" = None
-    ) -> "MountedGateway":
+    def asgi(self, settings: "Settings | None" = None, *, authorize: "Authorize | None" = None) -> "MountedGateway":
         """The gateway as an ASGI app, to mount in an application of your own. Without settings the environment's hold.
 
         `authorize` says who sends a request or opens a WebSocket: see `runcast.asgi.create_gateway`.

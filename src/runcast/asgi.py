@@ -60,9 +60,7 @@ class MountedGateway:
         """
         if self._served is not None:
             raise ConfigurationError("the gateway is started already: enter its lifespan once")
-        async with open_gateway(
-            self._settings, self._app, has_console=False, authorize=self._authorize
-        ) as gateway:
+        async with open_gateway(self._settings, self._app, has_console=False, authorize=self._authorize) as gateway:
             self._served = gateway.served
             try:
                 yield

@@ -9,15 +9,17 @@ import importlib.util
 import sys
 import traceback
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from runcast.app import Runcast
 from runcast.errors import ConfigurationError, RuncastError
+
+if TYPE_CHECKING:
+    from runcast.app import Runcast
 
 _FOREIGN: Final = frozenset({"site-packages", "dist-packages"})
 
 
-def load_app(reference: str) -> Runcast:
+def load_app(reference: str) -> "Runcast":
     """The application that a reference names.
 
     Raises:
@@ -39,7 +41,9 @@ def folder_of(reference: str) -> Path:
     return Path(reference.partition(":")[0]).resolve().parent if is_file(reference) else Path.cwd()
 
 
-def _find_app(module: object, reference: str, attribute: str) -> Runcast:
+def _find_app(module: object, reference: str, attribute: str) -> "Runcast":
+    from runcast.app import Runcast  # noqa: PLC0415  # `up` only asks where the code is, and loads none
+
     app = getattr(module, attribute, None)
     if isinstance(app, Runcast):
         return app
