@@ -81,11 +81,11 @@ def test_ports_that_gateways_share_are_still_one_ups_alone() -> None:
     """The kernel would let both in; the second is refused all the same, before anything listens and after."""
     settings = with_free_port(Settings(port=0, web_port=0, gateways=2))
     refusal = pytest.raises(ConfigurationError, match=f"port {settings.port} on 127.0.0.1 is taken")
-    with hold_ports(settings), refusal, hold_ports(settings):
+    with hold_ports(settings, is_shared=settings.gateways > 1), refusal, hold_ports(settings):
         pass
-    with _shared_listener(settings.port), refusal, hold_ports(settings):
+    with _shared_listener(settings.port), refusal, hold_ports(settings, is_shared=settings.gateways > 1):
         pass
-    with hold_ports(settings):
+    with hold_ports(settings, is_shared=settings.gateways > 1):
         pass
 
 
