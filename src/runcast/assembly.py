@@ -28,6 +28,7 @@ from runcast.backends.sql import migrate as migrate_database
 from runcast.concurrency import end_tasks
 from runcast.config import Settings
 from runcast.errors import ConfigurationError, UnavailableError
+from runcast.gateway.edge import Authorize
 from runcast.gateway.http import GatewayHttpProtocol
 from runcast.gateway.reports import report_gateway
 from runcast.gateway.server import create_app, create_upgrades
@@ -126,8 +127,17 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
         yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board, artifacts=artifacts)
 
 
-async def serve_worker(settings: Settings, app: Runcast) -> None:
-    """Execute runs until cancelled."""
+async def serve_worker(
+    settings: Settings,
+    app: Runcast,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    retire: asyncio.Event | None = None,
+) -> None:
+    """Execute runs until cancelled, or until it is told to retire and has finished what it had begun.
+
+    `on_ready` is called once database and Redis have been reached.
+    """
     async with open_parts(settings, app) as parts:
         processor = RunProcessor(
             app=app,
@@ -151,7 +161,8 @@ async def serve_worker(settings: Settings, app: Runcast) -> None:
             artifacts=parts.artifacts,
         )
         async with _sweeping(settings, parts):
-            await processor.run()
+            on_ready()
+            await processor.run(retire=retire, finish_seconds=settings.reload_grace_seconds)
 
 
 async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -170,7 +181,9 @@ async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], 
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = True) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, app: Runcast, *, has_console: bool = True, authorize: Authorize | None = None
+) -> AsyncIterator[Gateway]:
     """Make and start all that API and gateway need, and let it go in the reverse order."""
     async with open_parts(settings, app) as parts:
         is_polling = settings.transport == "polling"
@@ -209,6 +222,7 @@ async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = 
             stats=stats,
             artifacts=parts.artifacts,
             has_console=has_console,
+            authorize=authorize,
         )
         upgrades = create_upgrades(settings, runs=parts.runs, sockets=sockets)
         hub.start()

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
         default=10, ge=0, le=1_000, description="Window in which a message's bits are joined at the source; 0: none."
     )
     shutdown_seconds: float = Field(default=10, ge=0, description="How long a stopping worker lets runs finish.")
+    reload_grace_seconds: float = Field(
+        default=3_600, ge=0, description="How long runs may finish on the code that a reload has replaced."
+    )
 
     # Limits
     max_prompt_chars: int = Field(default=20_000, ge=1, description="Longest prompt, in characters.")

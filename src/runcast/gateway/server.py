@@ -14,7 +14,7 @@ from runcast.core.access import AccessPolicy
 from runcast.gateway.api import create_api, describe_api
 from runcast.gateway.artifacts import ArtifactsAsTheyAre, create_artifact_routes
 from runcast.gateway.console import ConsolePages, console_routes
-from runcast.gateway.edge import Edge
+from runcast.gateway.edge import Authorize, Edge
 from runcast.gateway.mounting import prefix_of
 from runcast.gateway.problems import add_problem_handlers
 from runcast.gateway.tags import RunTags
@@ -40,8 +40,12 @@ def create_app(
     stats: StatsService,
     artifacts: ArtifactService,
     has_console: bool = True,
+    authorize: Authorize | None = None,
 ) -> ASGIApp:
-    """The whole server over started parts; without the console it may be mounted anywhere."""
+    """The whole server over started parts; without the console it may be mounted anywhere.
+
+    `authorize` says who asks where it isn't the key that does.
+    """
     api = FastAPI(title="Runcast", docs_url=None, redoc_url=None, openapi_url=None)
     add_problem_handlers(api)
     history = History(log=log, store=store)
@@ -62,7 +66,13 @@ def create_app(
     # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
     pages = ConsolePages(api) if has_console else api
     served = ArtifactsAsTheyAre(pages, otherwise=GZipMiddleware(pages, minimum_size=1024))
-    return Edge(served, policy=_policy_of(settings), max_body_bytes=settings.max_body_bytes, has_pages=has_console)
+    return Edge(
+        served,
+        policy=_policy_of(settings, is_identified=authorize is not None),
+        max_body_bytes=settings.max_body_bytes,
+        has_pages=has_console,
+        authorize=authorize,
+    )
 
 
 def create_upgrades(settings: Settings, *, runs: RunService, sockets: WebSocketService) -> Upgrades:
@@ -70,11 +80,12 @@ def create_upgrades(settings: Settings, *, runs: RunService, sockets: WebSocketS
     return Upgrades(policy=_policy_of(settings), sockets=sockets, tags=RunTags(runs.get))
 
 
-def _policy_of(settings: Settings) -> AccessPolicy:
+def _policy_of(settings: Settings, *, is_identified: bool = False) -> AccessPolicy:
     return AccessPolicy(
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         allowed_hosts=(*settings.allowed_hosts, settings.host),
         allowed_origins=settings.allowed_origins,
+        is_identified=is_identified,
     )
 
 
