@@ -31,6 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "runcast.core": WORDS,
     "runcast.ports": WORDS,
     "runcast.app": WORDS,
+    "runcast.dialects": WORDS,
+    "runcast.streams": WORDS | {"runcast.dialects"},
     "runcast.backends": WORDS | {"runcast.core", "runcast.ports"},
     "runcast.services": WORDS | {"runcast.core", "runcast.ports", "runcast.app"},
     "runcast.gateway": WORDS | {"runcast.core", "runcast.ports", "runcast.app", "runcast.services", "runcast.config"},
