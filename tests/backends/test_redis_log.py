@@ -226,6 +226,16 @@ async def test_what_is_not_an_event_is_ignored(log: RedisPubSubService, client: 
     await unsubscribe()
 
 
+async def test_an_entry_that_is_not_an_event_ends_the_read(log: RedisPubSubService, client: "redis.Redis") -> None:
+    """Anybody may add anything to a stream; what stands before it is given out, the archive has the rest."""
+    await log.append(RUN, events(1, 1, 2))
+    await client.xadd("{run:abc}:log", {"e": b"junk"}, id="1-3")
+    await client.xadd("{run:abc}:log", {"other": b"field"}, id="1-4")
+    assert await log.read(RUN, START, limit=10) == events(1, 1, 2)
+    assert await log.read(RUN, Cursor(1, 2), limit=10) == []
+    assert await log.read(RUN, Cursor(1, 3), limit=10) == []
+
+
 async def test_statuses_of_all_runs_come_on_one_channel(log: RedisPubSubService) -> None:
     """A list of runs follows the statuses and nothing else."""
     collected = Collected()

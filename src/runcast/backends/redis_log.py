@@ -92,7 +92,7 @@ class RedisPubSubService:
             if start is None:
                 return []
             entries: Any = await self._client.xrange(_stream_of(run_id), min=f"({_id_of(start)}", count=limit)
-        return [read_event(fields[b"e"]) for _, fields in entries]
+        return _events_of(run_id, entries)
 
     async def read_last(self, run_ids: Sequence[str]) -> Sequence[Cursor]:
         """See `RunLog.read_last`."""
@@ -191,6 +191,18 @@ class RedisPubSubService:
             if await self._client.xrange(stream, min=_id_of(place), max=_id_of(place)):
                 return place
         return None
+
+
+def _events_of(run_id: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Sequence[LoggedEvent]:
+    """The entries' events, up to the first entry that is none: anybody with access to Redis may add anything."""
+    found: list[LoggedEvent] = []
+    for entry_id, fields in entries:
+        try:
+            found.append(read_event(fields[b"e"]))
+        except (KeyError, ValueError):
+            log.warning("❌ a run's stream holds something that isn't an event", run_id=run_id, entry=entry_id.decode())
+            break
+    return found
 
 
 def _receiver(handler: EventHandler) -> Callable[[bytes], None]:
