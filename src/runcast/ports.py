@@ -24,6 +24,7 @@ from runcast.records import (
     RunPage,
     StatusChange,
     Step,
+    Unattended,
 )
 
 EventHandler = Callable[[LoggedEvent], None]
@@ -212,9 +213,9 @@ class RunStore(Protocol):
         """Note that a held run shall be canceled, and return it. None if it is not held."""
         ...
 
-    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[str]:
-        """Ids of runs that the queue should know of: those waiting since before `queued_before`, and those held by a
-        worker whose lease has run out by `now`; the oldest first.
+    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[Unattended]:
+        """The runs that the queue should know of, in one query: those waiting since before `queued_before`, and those
+        held by a worker whose lease has run out by `now`; the oldest first.
         """
         ...
 

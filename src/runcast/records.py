@@ -116,6 +116,15 @@ class Head(NamedTuple):
     status: RunStatus
 
 
+class Unattended(NamedTuple):
+    """A run that the queue should know of: what a sweep needs of it, without the input, which may be large."""
+
+    id: str
+    runner: str
+    status: RunStatus
+    attempt: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
     """Which runs a list shows. `text` is looked for in id, prompt and runner name, without case."""

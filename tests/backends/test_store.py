@@ -24,7 +24,7 @@ from runcast.events import (
     log_event,
 )
 from runcast.ports import RunStore
-from runcast.records import Commit, NewRun, Run, RunError, RunFilter, StatusChange, Step
+from runcast.records import Commit, NewRun, Run, RunError, RunFilter, StatusChange, Step, Unattended
 
 RUN = "abc"
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -624,14 +624,19 @@ class TestUnattended:
         await store.claim_run("led", "living", now=NOW)
 
         found = await store.list_unattended(now=SOON, queued_before=NOW, limit=10)
-        assert found == ["waiting", "orphaned"]
-        assert await store.list_unattended(now=SOON, queued_before=NOW, limit=1) == ["waiting"]
+        assert [(each.id, each.status, each.attempt) for each in found] == [
+            ("waiting", RunStatus.QUEUED, 0),
+            ("orphaned", RunStatus.RUNNING, 1),
+        ]
+        assert list(await store.list_unattended(now=SOON, queued_before=NOW, limit=1)) == list(found[:1])
 
     async def test_a_retry_waits_from_when_it_was_set(self, store: RunStore) -> None:
         """A run that is to be retried counts as waiting since then, not since it was created."""
         await bring_to(store, RunStatus.RETRYING)
         assert await store.list_unattended(now=NOW, queued_before=LATER, limit=10) == []
-        assert await store.list_unattended(now=NOW, queued_before=LATER + timedelta(seconds=1), limit=10) == [RUN]
+        assert await store.list_unattended(now=NOW, queued_before=LATER + timedelta(seconds=1), limit=10) == [
+            Unattended(RUN, "prompt", RunStatus.RETRYING, 2)
+        ]
 
     async def test_an_ended_run_is_left_in_peace(self, store: RunStore) -> None:
         """However its worker fares, the queue has nothing to do with a run that has ended."""

@@ -16,7 +16,7 @@ from runcast.core.lifecycle import HELD_BY_WORKER
 from runcast.errors import RuncastError, StaleAttemptError, UnavailableError
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, format_ts, log_event
 from runcast.ports import JobQueue, RunLog, RunStore
-from runcast.records import Job, Run, RunError, StatusChange
+from runcast.records import Job, Run, RunError, StatusChange, Unattended
 from runcast.services.takeover import archive_tail
 
 log = structlog.get_logger()
@@ -60,17 +60,20 @@ class Sweeper:
         """Look after every run that nobody looks after. Returns how many there were."""
         now = self._clock()
         waiting_since = now - timedelta(seconds=self._interval_seconds)
-        run_ids = await self._store.list_unattended(now=now, queued_before=waiting_since, limit=MAX_RUNS_PER_SWEEP)
+        found = await self._store.list_unattended(now=now, queued_before=waiting_since, limit=MAX_RUNS_PER_SWEEP)
         self._is_redis_away = False
-        for run_id in run_ids:
-            run = await self._store.get_run(run_id)
-            if run is not None and run.status in HELD_BY_WORKER:
-                run = await self._take_from_dead(run)
-            if run is not None and not run.status.is_final:
-                await self._enqueue(run)
-        return len(run_ids)
+        for unattended in found:
+            # Only of those that a dead worker had, which are few, all is read. One that was taken or has ended
+            # meanwhile may come into the queue once more: the claim refuses it.
+            waiting: Unattended | Run | None = unattended
+            if unattended.status in HELD_BY_WORKER:
+                run = await self._store.get_run(unattended.id)
+                waiting = await self._take_from_dead(run) if run is not None else None
+            if waiting is not None and not waiting.status.is_final:
+                await self._enqueue(waiting)
+        return len(found)
 
-    async def _enqueue(self, run: Run) -> None:
+    async def _enqueue(self, run: Unattended | Run) -> None:
         # An attempt after the first has a job of its own: the dead worker's stays locked in the queue, or put off, for
         # some time, and adding it again would change nothing. Whichever comes first takes the run.
         job_id = run.id if run.attempt == 0 else f"{run.id}-{run.attempt}"

@@ -11,7 +11,7 @@ from runcast.backends.sql.schema import events, run_tags, runs, steps, workers
 from runcast.core.lifecycle import CANCELED_AT_ONCE, HELD_BY_WORKER
 from runcast.errors import InvalidInputError, StaleAttemptError
 from runcast.events import UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunStatus
-from runcast.records import Head, Run, RunFilter, RunPage, Step
+from runcast.records import Head, Run, RunFilter, RunPage, Step, Unattended
 
 MAX_SEARCH_CHARS: Final = 1_000
 """The longest text that is searched for; SQLite's own limit for a pattern is 50,000 bytes."""
@@ -46,13 +46,19 @@ def list_steps(connection: Connection, run_id: str) -> Sequence[Step]:
     return [rows.step_of(row) for row in connection.execute(ordered)]
 
 
-def list_unattended(connection: Connection, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[str]:
+def list_unattended(
+    connection: Connection, *, now: datetime, queued_before: datetime, limit: int
+) -> Sequence[Unattended]:
     """See `RunStore.list_unattended`."""
     is_led = exists().where(workers.c.id == runs.c.worker_id, workers.c.lease_until > now)
     is_waiting = and_(runs.c.status.in_(_values(CANCELED_AT_ONCE)), runs.c.changed_at < queued_before)
     is_lost = and_(runs.c.status.in_(_values(HELD_BY_WORKER)), ~is_led)
-    oldest = select(runs.c.id).where(or_(is_waiting, is_lost)).order_by(runs.c.created_at, runs.c.id).limit(limit)
-    return connection.execute(oldest).scalars().all()
+    columns = (runs.c.id, runs.c.runner, runs.c.status, runs.c.attempt)
+    oldest = select(*columns).where(or_(is_waiting, is_lost)).order_by(runs.c.created_at, runs.c.id).limit(limit)
+    return [
+        Unattended(run_id, runner, RunStatus(status), attempt)
+        for run_id, runner, status, attempt in connection.execute(oldest)
+    ]
 
 
 def read_events(connection: Connection, run_id: str, after: Cursor, *, limit: int) -> Sequence[LoggedEvent]:

@@ -17,7 +17,7 @@ from runcast.backends.sql.revision import check_revision
 from runcast.backends.sql.sqlite import SqliteExecutor
 from runcast.errors import ConfigurationError
 from runcast.events import Cursor, LoggedEvent
-from runcast.records import Claim, Commit, Head, NewRun, Run, RunFilter, RunPage, StatusChange, Step
+from runcast.records import Claim, Commit, Head, NewRun, Run, RunFilter, RunPage, StatusChange, Step, Unattended
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class SqlRunStore:
         """See `RunStore.request_cancel`."""
         return await self._executor.write(lambda c: operations.request_cancel(c, run_id, now=now))
 
-    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[str]:
+    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[Unattended]:
         """See `RunStore.list_unattended`."""
         return await self._executor.read(
             lambda c: queries.list_unattended(c, now=now, queued_before=queued_before, limit=limit)
