@@ -17,7 +17,7 @@ ENV_PREFIX = "RUNCAST_"
 DATABASE_FILE = "runcast.db"
 """The SQLite database's name in the data dir."""
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
