@@ -15,7 +15,7 @@ from runcast.backends.embedded import EmbeddedRedis, prepare_redis
 from runcast.config import DATABASE_FILE, LOOPBACK_HOSTS, Settings
 from runcast.errors import RuncastError
 from runcast.migrated import is_migrated, note_migrated
-from runcast.preflight import hold_data_dir, hold_ports, with_free_port
+from runcast.preflight import hold_data_dir, hold_ports, require_redis_url, with_free_port
 from runcast.readiness import ReadySignal
 from runcast.supervisor import ChildSpec, Supervisor, run_once, together
 
@@ -49,6 +49,7 @@ def up(settings: Settings, *, app: str | None, announce: Callable[[Settings], No
 
     """
     settings.require_key_if_exposed()
+    require_redis_url(settings)
     settings = with_free_port(settings)
     with hold_ports(settings), hold_data_dir(settings.data_dir) as lock:
         redis = None if settings.redis_url else prepare_redis(settings.data_dir, environ=os.environ)

@@ -60,6 +60,11 @@ class ClusterNode:
         except redis.RedisError:
             return False
 
+    def pause(self) -> None:
+        """Hang: neither answer nor close."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
@@ -146,7 +151,8 @@ class RedisCluster:
         for node in self.masters:
             node.client.flushall()
 
-    def keys(self) -> Iterator[tuple[ClusterNode, str]]:
+    def scan(self) -> Iterator[tuple[ClusterNode, str]]:
+        """Every key, with the master that has it."""
         for node in self.masters:
             for key in node.client.scan_iter():
                 yield node, key

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import parse_url
@@ -55,12 +55,16 @@ def open_cluster(url: str, options: dict[str, Any]) -> RedisCluster:
     is_tls = given.pop("connection_class", None) is not None
     for name in ("host", "port", "db"):
         given.pop(name, None)
-    return RedisCluster(
-        startup_nodes=[ClusterNode(host, port) for host, port in nodes],
-        require_full_coverage=False,  # the runs of slots that nobody owns can't go on; the others can
-        ssl=is_tls,
-        **{**options, "max_connections": MAX_CONNECTIONS_PER_NODE, **given},
-    )
+    try:
+        return RedisCluster(
+            startup_nodes=[ClusterNode(host, port) for host, port in nodes],
+            require_full_coverage=False,  # the runs of slots that nobody owns can't go on; the others can
+            ssl=is_tls,
+            **{**options, "max_connections": MAX_CONNECTIONS_PER_NODE, **given},
+        )
+    except TypeError:  # the names of arguments are those of the URL's options
+        named = ", ".join(name for name, _ in parse_qsl(parts.query))  # without the values: one may be a secret
+        raise ValueError(f"not all of its options are known: {named}") from None
 
 
 async def close_cluster(client: RedisCluster) -> None:
