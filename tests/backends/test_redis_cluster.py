@@ -10,9 +10,9 @@ from redis.exceptions import ResponseError
 
 from runcast.backends.bullmq_queue import CLUSTER_PREFIX, BullMQQueue
 from runcast.backends.redis_client import close_redis, open_redis
-from runcast.backends.redis_cluster import as_cluster, slot_of
+from runcast.backends.redis_cluster import SlotMap, as_cluster, slot_of
 from runcast.backends.redis_cluster_log import open_run_log
-from runcast.backends.redis_cluster_wire import ClusterScript, ClusterWire, SlotMap, open_wire
+from runcast.backends.redis_cluster_wire import ClusterScript, ClusterWire, open_wire
 from runcast.backends.redis_log import RedisPubSubService
 from runcast.errors import ConfigurationError, UnavailableError
 from runcast.events import START, Cursor, LoggedEvent

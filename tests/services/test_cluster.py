@@ -76,7 +76,7 @@ async def test_a_long_text_reaches_many_watchers_whole(stack: Stack) -> None:
         assert len(frames) > 2_000
 
 
-async def test_statuses_cancels_and_stats_work_on_a_cluster(stack: Stack, gates: Gates) -> None:  # noqa: F811
+async def test_statuses_cancels_and_stats_work_on_a_cluster(stack: Stack) -> None:
     """A list hears of all runs, a worker of a cancel, and stats tell of every gateway."""
     async with open_many(stack) as listing:
         await receive(listing)
@@ -98,7 +98,6 @@ async def test_statuses_cancels_and_stats_work_on_a_cluster(stack: Stack, gates:
                 if frame.get("runId") == run_id:
                     seen.append(frame["payload"]["status"])
     assert seen[0] == "queued"
-    assert gates
 
 
 @pytest.mark.parametrize("how", ["killed", "handed over", "paused"])

@@ -109,6 +109,7 @@ class SlotMap:
     def __init__(self, client: RedisCluster) -> None:
         self._client: Final = client
         self._is_stale = True
+        self._suspect: str | None = None  # a node that didn't answer: it is asked last
         self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
         self._turns: Final = itertools.count()
@@ -118,9 +119,10 @@ class SlotMap:
         """The nodes that are known."""
         return [str(name) for name in self._client.nodes_manager.nodes_cache]
 
-    def mark_stale(self) -> None:
-        """A node isn't, or can't be, what it is taken for."""
+    def mark_stale(self, *, suspect: str | None = None) -> None:
+        """The slots aren't what they are taken for, perhaps because a node, the suspect, is lost."""
         self._is_stale = True
+        self._suspect = suspect or self._suspect
 
     async def node_of(self, slot: int) -> NodePool:
         """The master that owns a slot.
@@ -173,9 +175,9 @@ class SlotMap:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._asked_at + MIN_REFRESH_SECONDS - loop.time())
         self._asked_at = loop.time()
-        await self._client.initialize()
-        await self._client.nodes_manager.initialize()
-        self._is_stale = False
+        await self._client.initialize(last_failed_node_name=self._suspect)
+        await self._client.nodes_manager.initialize(last_failed_node_name=self._suspect)
+        self._is_stale, self._suspect = False, None
 
     def _end_asking(self, asking: "asyncio.Task[None]") -> None:
         self._asking = None

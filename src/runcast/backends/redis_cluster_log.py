@@ -16,13 +16,12 @@ from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS, redis_errors
 from runcast.backends.redis_cluster import SlotMap, as_cluster
 from runcast.backends.redis_cluster_subscriber import ClusterSubscriber
 from runcast.backends.redis_cluster_wire import ClusterScript, ClusterWire
+from runcast.backends.redis_links import Links, read_script
 from runcast.backends.redis_log import (
     CONTROL_CHANNEL,
     RUN_CHANNEL_PREFIX,
-    Links,
     RedisPubSubService,
     last_of,
-    read_script,
     stream_of,
 )
 from runcast.events import Cursor

@@ -11,20 +11,18 @@ Never: parses a message, calls a handler outside the event loop, loses a gap wit
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import hiredis
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from runcast.backends.redis_cluster import NodePool, SlotMap, slot_of
+from runcast.backends.redis_cluster_link import NodeLink
 from runcast.backends.redis_subscriber import (
     PROBE_SECONDS,
     SUBSCRIBE_TIMEOUT_SECONDS,
-    Link,
     MessageHandler,
     RedisSubscriber,
 )
@@ -45,15 +43,7 @@ class _Channel:
     def __init__(self, slot: int) -> None:
         self.slot: Final = slot
         self.handlers: tuple[MessageHandler, ...] = ()
-        self.link: _NodeLink | None = None  # where it is acknowledged; None while it is astray
-
-
-class _Sent(NamedTuple):
-    """A command without its reply yet."""
-
-    verb: bytes  # of the reply
-    channel: bytes
-    acknowledged: "asyncio.Future[None] | None"
+        self.link: NodeLink | None = None  # where it is acknowledged; None while it is astray
 
 
 class ClusterSubscriber:
@@ -67,8 +57,8 @@ class ClusterSubscriber:
         self._probe_seconds: Final = probe_seconds
         self._broadcasts: Final = RedisSubscriber(_AnyNode(slots), probe_seconds=probe_seconds)
         self._channels: Final[dict[bytes, _Channel]] = {}
-        self._links: Final[dict[str, _NodeLink]] = {}  # by node; those that stand
-        self._opening: Final[dict[str, asyncio.Task[_NodeLink]]] = {}  # by node
+        self._links: Final[dict[str, NodeLink]] = {}  # by node; those that stand
+        self._opening: Final[dict[str, asyncio.Task[NodeLink]]] = {}  # by node
         self._attending: Final[set[asyncio.Task[None]]] = set()  # one for each link
         self._is_astray = False  # whether any channel is
         self._astray: Final = asyncio.Event()
@@ -150,7 +140,7 @@ class ClusterSubscriber:
                     return
         raise RedisError("the slot keeps moving")
 
-    async def _link_to(self, node: NodePool) -> "_NodeLink":
+    async def _link_to(self, node: NodePool) -> NodeLink:
         """The link to a node, opened once for all who need it."""
         link = self._links.get(node.name)
         if link is not None:
@@ -161,13 +151,13 @@ class ClusterSubscriber:
             opening.add_done_callback(lambda done: self._end_opening(node.name, done))
         return await asyncio.shield(opening)
 
-    def _end_opening(self, name: str, opening: "asyncio.Task[_NodeLink]") -> None:
+    def _end_opening(self, name: str, opening: "asyncio.Task[NodeLink]") -> None:
         del self._opening[name]
         if not opening.cancelled():
             opening.exception()  # whoever waits has it; nobody has to
 
-    async def _open(self, node: NodePool) -> "_NodeLink":
-        link = _NodeLink(node.name, self)
+    async def _open(self, node: NodePool) -> NodeLink:
+        link = NodeLink(node.name, self)
         await link.open(node)
         log.info("✅ Redis connected", node=node.name)
         self._links[node.name] = link
@@ -176,11 +166,12 @@ class ClusterSubscriber:
         attending.add_done_callback(self._attending.discard)
         return link
 
-    async def _attend(self, link: "_NodeLink") -> None:
+    async def _attend(self, link: NodeLink) -> None:
         """Watch over a link until it is lost."""
         try:
             await link.wait_lost(probe_seconds=self._probe_seconds)
             log.warning("❌ Redis subscriber lost its connection", node=link.name)
+            self._slots.mark_stale(suspect=link.name)
         finally:
             if self._links.get(link.name) is link:
                 del self._links[link.name]
@@ -237,7 +228,7 @@ class ClusterSubscriber:
             except Exception:  # the other handlers, and the link, are not to suffer for it
                 log.exception("❌ a handler failed", channel=channel.decode())
 
-    def receive_acknowledgement(self, link: "_NodeLink", channel: bytes) -> None:
+    def receive_acknowledgement(self, link: NodeLink, channel: bytes) -> None:
         """A node has begun to send a channel's messages."""
         known = self._channels.get(channel)
         if known is None:  # given up meanwhile
@@ -247,121 +238,11 @@ class ClusterSubscriber:
         if before is not None and before is not link:
             before.unsubscribe(channel)
 
-    def receive_end(self, link: "_NodeLink", channel: bytes) -> None:
+    def receive_end(self, link: NodeLink, channel: bytes) -> None:
         """A node sends a channel's messages no more, without having been told to: its slot has moved."""
         known = self._channels.get(channel)
         if known is not None and known.link is link:
             self._lose(known)
-
-
-class _NodeLink:
-    """The connection to one node."""
-
-    def __init__(self, name: str, subscriber: ClusterSubscriber) -> None:
-        self.name: Final = name
-        self._subscriber: Final = subscriber
-        self._link: Link | None = None
-        self._sent: Final[deque[_Sent]] = deque()  # without replies, in order
-        self._heard = False  # whether anything came since the last probe
-
-    async def open(self, node: NodePool) -> None:
-        """Connect."""
-        self._link = await Link.open(node, self._receive)
-
-    async def subscribe(self, channel: bytes) -> None:
-        """Return once the node has acknowledged.
-
-        Raises:
-            redis.exceptions.ResponseError: it refuses; `MOVED` says who doesn't.
-            OSError: the link was lost.
-
-        """
-        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._send(b"ssubscribe", channel, acknowledged)
-        await acknowledged
-
-    def unsubscribe(self, channel: bytes) -> None:
-        """Have the node send a channel's messages no more."""
-        self._send(b"sunsubscribe", channel, None)
-
-    async def wait_lost(self, *, probe_seconds: float) -> None:
-        """Return once the link is lost, or nothing is heard on it, not even the answer to a PING."""
-        lost = self._standing.lost
-        while True:
-            self._heard = False
-            await asyncio.wait({lost}, timeout=probe_seconds)
-            if lost.done():
-                return
-            if self._heard:
-                continue
-            self._standing.send("PING")
-            await asyncio.wait({lost}, timeout=probe_seconds)
-            if not self._heard:
-                return
-
-    async def close(self) -> None:
-        """Let the connection go; whoever waits for a reply is told."""
-        await self._standing.close()
-        while self._sent:
-            self._refuse(self._sent.popleft(), ConnectionResetError("the connection to the node was lost"))
-
-    @property
-    def _standing(self) -> Link:
-        assert self._link is not None, "it is opened first"  # noqa: S101 - a bug, not input
-        return self._link
-
-    def _send(self, verb: bytes, channel: bytes, acknowledged: "asyncio.Future[None] | None") -> None:
-        # One channel a command: those of several slots are refused.
-        sent = _Sent(verb, channel, acknowledged)
-        if self._standing.lost.done():
-            self._refuse(sent, ConnectionResetError("the connection to the node was lost"))
-            return
-        self._sent.append(sent)
-        self._standing.send(verb.decode().upper(), channel.decode())
-
-    def _receive(self, reply: Any) -> None:
-        # Fast path: all events of all watched runs pass here.
-        self._heard = True
-        if type(reply) is list and len(reply) == 3:  # noqa: PLR2004 - (kind, channel, message or count)
-            kind, channel, message = reply
-            if kind == b"smessage":
-                self._subscriber.receive_message(channel, message)
-            elif kind == b"ssubscribe":
-                self._receive_begin(channel)
-            elif kind == b"sunsubscribe" and not self._is_head(kind, channel):
-                self._subscriber.receive_end(self, channel)
-        elif isinstance(reply, hiredis.ReplyError):
-            self._receive_error(str(reply))
-
-    def _receive_begin(self, channel: bytes) -> None:
-        sent = self._sent.popleft() if self._sent else None
-        if sent is None or sent.channel != channel:
-            raise hiredis.ProtocolError("the node acknowledges what it wasn't asked")
-        # Before anything else that came with it: the node may let the channel go in the same breath.
-        self._subscriber.receive_acknowledgement(self, channel)
-        if sent.acknowledged is not None and not sent.acknowledged.done():
-            sent.acknowledged.set_result(None)
-
-    def _is_head(self, verb: bytes, channel: bytes) -> bool:
-        """Whether this is the reply to the oldest command without one, which then has it."""
-        if not self._sent or self._sent[0][:2] != (verb, channel):
-            return False
-        self._sent.popleft()
-        return True
-
-    def _receive_error(self, text: str) -> None:
-        """The oldest command was refused; of a slot that has moved, unsubscribing is as well, and means nothing."""
-        if not self._sent:
-            raise hiredis.ProtocolError(f"Redis refuses to let us listen: {text}")
-        moved = text.split(" ")
-        if moved[0] == "MOVED" and int(moved[1]) != slot_of(self._sent[0].channel):
-            return  # that of an unsubscription whose reply the node has given already, as it let the channel go
-        self._refuse(self._sent.popleft(), ResponseError(text))
-
-    @staticmethod
-    def _refuse(sent: _Sent, error: Exception) -> None:
-        if sent.acknowledged is not None and not sent.acknowledged.done():
-            sent.acknowledged.set_exception(error)
 
 
 class _AnyNode:

@@ -46,13 +46,14 @@ class ClusterWire:
         slot = slot_of(key)
         asked: NodePool | None = None  # where a slot that moves has this key already
         for _ in range(MAX_REDIRECTIONS):
-            wire = self._wire_to(asked or await self._slots.node_of(slot))
+            node = asked or await self._slots.node_of(slot)
+            wire = self._wire_to(node)
             try:
                 return await (wire.call(*command) if asked is None else _ask(wire, command))
             except ResponseError as error:
                 asked = await self._redirect(error)
             except (RedisError, OSError):
-                self._slots.mark_stale()
+                self._slots.mark_stale(suspect=node.name)
                 raise
         self._slots.mark_stale()
         raise RedisConnectionError(f"the nodes send slot {slot} to each other")

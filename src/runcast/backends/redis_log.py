@@ -7,21 +7,19 @@ is the fence: Redis itself refuses whatever isn't higher.
 Never: numbers an event, encodes one, or knows the database.
 """
 
-import importlib.resources
 import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final
 
 import msgspec
 import redis.asyncio as redis
 import structlog
 
-from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS, redis_errors
-from runcast.backends.redis_subscriber import RedisSubscriber
-from runcast.backends.redis_wire import Argument, RedisWire, WireScript
+from runcast.backends.redis_client import redis_errors
+from runcast.backends.redis_links import Links, open_links
+from runcast.backends.redis_wire import Argument
 from runcast.errors import UnavailableError
 from runcast.events import MAX_SEQ, START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunEvent, log_event, read_event
 from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, Unsubscribe
@@ -39,43 +37,11 @@ _RESULTS: Final[Mapping[bytes, Callable[[Cursor], AppendResult]]] = {
 }
 
 
-class Subscriber(Protocol):
-    """Listens to channels; see `RedisSubscriber`."""
-
-    @property
-    def is_connected(self) -> bool: ...
-
-    async def start(self) -> None: ...
-    async def close(self) -> None: ...
-    def on_gap(self, handler: Callable[[], None]) -> Callable[[], None]: ...
-    async def subscribe(self, channel: str, handler: Callable[[bytes], None]) -> Unsubscribe: ...
-
-
-class Closable(Protocol):
-    """Has connections to let go."""
-
-    async def close(self) -> None: ...
-
-
-Script = Callable[[Sequence[Argument], Sequence[Argument]], Awaitable[Any]]
-"""A script that is called with its keys and its arguments."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Links:
-    """The ways to Redis that are busy: one to listen by, one to append by."""
-
-    subscriber: Subscriber
-    wire: Closable
-    append: Script
-    fence: Script
-
-
 class RedisPubSubService:
     """`RunLog` on Redis ≥ 7.0. `start` before use, `close` after; the client stays the caller's."""
 
     def __init__(self, client: Any, *, retention_seconds: int, max_events: int, links: Links | None = None) -> None:
-        links = links or _open_links(client)
+        links = links or open_links(client)
         self._client: Final[redis.Redis] = client
         self._subscriber: Final = links.subscriber
         self._handlers: Final[Counter[str]] = Counter()  # by run
@@ -231,16 +197,6 @@ class RedisPubSubService:
         return found  # type: ignore[no-any-return] # as redis-py gives it
 
 
-def _open_links(client: "redis.Redis") -> Links:
-    wire = RedisWire(client, timeout_seconds=SOCKET_TIMEOUT_SECONDS)
-    return Links(
-        subscriber=RedisSubscriber(client),
-        wire=wire,
-        append=WireScript(wire, read_script("append")),
-        fence=cast("Script", client.register_script(read_script("fence"))),
-    )
-
-
 def last_of(entries: Sequence[Any]) -> Cursor:
     """The place of the newest entry, from an answer to XREVRANGE."""
     return Cursor.parse(entries[0][0].decode()) if entries else START
@@ -289,11 +245,6 @@ def stream_of(run_id: str) -> str:
 def _id_of(cursor: Cursor) -> str:
     # An id is two unsigned 64-bit numbers; cursors from outside are bounded where they are parsed.
     return f"{min(cursor.attempt, MAX_SEQ)}-{min(cursor.seq, MAX_SEQ)}"
-
-
-def read_script(name: str) -> str:
-    """One of the scripts in `lua/`."""
-    return importlib.resources.files("runcast.backends").joinpath("lua", f"{name}.lua").read_text()
 
 
 def _once(action: Callable[[], Awaitable[None]]) -> Unsubscribe:
