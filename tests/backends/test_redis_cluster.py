@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 import redis.asyncio as redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from runcast.backends.bullmq_queue import CLUSTER_PREFIX, BullMQQueue
 from runcast.backends.redis_client import close_redis, open_redis
@@ -212,6 +212,45 @@ async def test_a_watcher_sees_everything_when_a_master_dies(replicated: RedisClu
         assert await watching == list(range(1, 301))
         assert watcher.gaps >= 1
         assert log.get_stats().connected
+    await close_redis(client)
+
+
+async def test_a_writer_who_listens_to_nothing_finds_the_new_master(replicated: RedisCluster) -> None:
+    """A worker hears of a lost node only from its own appends; a node that hangs is given up as one that is dead."""
+    cluster = as_cluster(client := open_redis(replicated.url))
+    assert cluster is not None
+    wire = ClusterWire(SlotMap(cluster), timeout_seconds=0.5)
+    await wire.call("run:abc", "SET", "run:abc", "kept", "EX", 600)
+    await wire.call("run:abc", "WAIT", 1, 5_000)
+    replicated.owner_of("run:abc").pause()
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                answer = await wire.call("run:abc", "GET", "run:abc")
+                break
+            except (RedisError, RedisClusterException, OSError):
+                await asyncio.sleep(0.05)
+    assert answer == b"kept"
+    await wire.close()
+    await close_redis(client)
+
+
+async def test_a_listener_notices_that_its_master_hangs(replicated: RedisCluster) -> None:
+    """Nothing closes the connection; nothing is heard on it either, not even the answer to a PING."""
+    client = open_redis(replicated.url)
+    async with running_log(client) as log:
+        heard, gap = Collected(), asyncio.Event()
+        await log.on_run_event(RUN, heard)
+        log.on_gap(gap.set)
+        owner = replicated.owner_of("run:abc")
+        heir = replicated.replicas[replicated.masters.index(owner)]
+        owner.pause()
+        async with asyncio.timeout(40):
+            while not count_listeners(heir, "ssub"):
+                await asyncio.sleep(0.05)
+            await gap.wait()
+        await append_for_sure(log, events(1, 1, 2))
+        assert [seen.cursor.seq for seen in await heard.wait_for(2)] == [1, 2]
     await close_redis(client)
 
 

@@ -44,5 +44,6 @@ async def test_joins_under_way_end_with_the_hub() -> None:
     await store.is_asked.wait()
     await hub.close()
     with pytest.raises(UnavailableError, match="stops"):
-        await watching
+        async with asyncio.timeout(10):
+            await watching
     assert asyncio.all_tasks() == before

@@ -77,8 +77,10 @@ async def looking_out(runs: Mapping[str, ModelRun], log: ModelLog, *, heartbeat_
         poll_seconds=1,
     )
     lookout.start()
-    yield
-    await lookout.close()
+    try:
+        yield
+    finally:
+        await lookout.close()
 
 
 async def test_one_run_that_fails_keeps_nobody_from_looks_and_heartbeats() -> None:
