@@ -21,7 +21,7 @@ from runcast.backends.artifacts import open_artifacts
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.polling import PollingLog
 from runcast.backends.redis_client import close_redis, open_redis
-from runcast.backends.redis_log import RedisPubSubService
+from runcast.backends.redis_cluster_log import open_run_log
 from runcast.backends.redis_stats import RedisStatsBoard
 from runcast.backends.sql import SqlRunStore, open_store
 from runcast.backends.sql import migrate as migrate_database
@@ -101,7 +101,7 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
         stack.push_async_callback(store.close)
         client = open_redis(settings.redis_url)
         stack.push_async_callback(close_redis, client)
-        run_log = RedisPubSubService(
+        run_log = open_run_log(
             client, retention_seconds=settings.log_retention_seconds, max_events=settings.log_max_events
         )
         await run_log.start()

@@ -17,10 +17,9 @@ import contextlib
 import hashlib
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import hiredis
-import redis.asyncio as redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -32,10 +31,19 @@ Argument = bytes | str | int
 _WRONG_SERVER: Final = ("READONLY", "LOADING", "MASTERDOWN")
 
 
+class Pooled(Protocol):
+    """Whatever has a pool that makes connections, such as a client."""
+
+    @property
+    def connection_pool(self) -> Any:
+        """The pool."""
+        ...
+
+
 class RedisWire:
     """Calls Redis. `close` it after use; the client, which says where Redis is, stays the caller's."""
 
-    def __init__(self, client: "redis.Redis", *, timeout_seconds: float, decode: bool = False) -> None:
+    def __init__(self, client: Pooled, *, timeout_seconds: float, decode: bool = False) -> None:
         self._pool: Final[Any] = client.connection_pool
         self._decode: Final = decode  # whether answers are text, as a client of `open_redis` may want them
         self._timeout_seconds: Final = timeout_seconds

@@ -73,13 +73,18 @@ class Connections:
         self._max_watchers: Final = max_watchers
         self._watching: Final[set[Connection]] = set()
         self._places = 0  # taken: by watchers, also those that are still being joined, and by sockets of many runs
+        self._runless = 0  # sockets that hear statuses and follow no run just now
         self._stopping: Final = asyncio.Event()
         self._log: Final = log.bind()  # made once: a storm of connects passes it, whatever the level
 
     @property
     def count(self) -> int:
-        """How many watchers of runs there are."""
-        return len(self._watching)
+        """How many watchers of runs there are, and sockets that follow statuses alone."""
+        return len(self._watching) + self._runless
+
+    def count_runless(self, change: int) -> None:
+        """Count sockets that hear statuses and follow no run."""
+        self._runless += change
 
     def report_watchers(self, *, limit: int) -> tuple[WatcherReport, ...]:
         """Some of the watchers of runs, in no order."""

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, TypeVar
 
+from runcast.concurrency import end_tasks
 from runcast.core.delivery import Feed
 from runcast.errors import RunNotFoundError, UnavailableError
 from runcast.events import START, Cursor, format_ts
@@ -77,6 +78,7 @@ class RunHub:
     async def close(self) -> None:
         """Let everything go. Watchers are the gateway's to close."""
         await self._lookout.close()
+        await end_tasks(*self._joins.values())
         if self._drops:
             await asyncio.wait(self._drops)
         for live in self._runs.values():
@@ -135,6 +137,8 @@ class RunHub:
         try:
             return await asyncio.shield(join)
         except asyncio.CancelledError:
+            if join.cancelled():  # by `close`; who waits for it wasn't cancelled, and is told why
+                raise UnavailableError("this gateway stops; try again") from None
             # Perhaps nobody else asked; then the run must not stay joined for nobody.
             join.add_done_callback(lambda _: self._drop_soon(self._runs.get(run_id)))
             raise
