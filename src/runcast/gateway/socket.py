@@ -219,7 +219,7 @@ class GatewaySocket(asyncio.Protocol):
     def accept(self, request: Request) -> Response | None:
         """Answer the handshake: the connection stands. Or why it can't: the caller is to reject it."""
         try:
-            key, subprotocol = _negotiate(request)
+            key, subprotocol = negotiate(request)
         except (InvalidHandshake, ValueError):
             return _handshakes.accept(request)  # which makes an answer of it
         self._stage = Stage.OPEN
@@ -429,7 +429,7 @@ class GatewaySocket(asyncio.Protocol):
         self._hang_up()
 
 
-def _negotiate(request: Request) -> tuple[str, str | None]:
+def negotiate(request: Request) -> tuple[str, str | None]:
     """The key's answer and the subprotocol.
 
     Raises:
