@@ -28,8 +28,8 @@ from runcast.backends.sql import migrate as migrate_database
 from runcast.concurrency import end_tasks
 from runcast.config import Settings
 from runcast.errors import ConfigurationError, UnavailableError
+from runcast.gateway.door import Door
 from runcast.gateway.edge import Authorize
-from runcast.gateway.http import GatewayHttpProtocol
 from runcast.gateway.reports import report_gateway
 from runcast.gateway.server import create_app, create_upgrades
 from runcast.gateway.socket import GatewaySocket
@@ -258,8 +258,8 @@ def _uvicorn_config(served: object, upgrades: Upgrades) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         lifespan="off",
-        http=partial(GatewayHttpProtocol, handler=upgrades),  # type: ignore[arg-type] # it is called: any maker will do
-        ws=GatewaySocket,  # that there is one; the HTTP protocol makes it
+        http=partial(Door, handler=upgrades),  # type: ignore[arg-type] # it is called: any maker will do
+        ws=GatewaySocket,  # that there is one; the door makes it
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,

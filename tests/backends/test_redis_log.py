@@ -247,10 +247,31 @@ async def test_statuses_of_all_runs_come_on_one_channel(log: RedisPubSubService)
     await unsubscribe()
 
 
+async def test_a_status_that_follows_other_events_is_told_on_the_channel_of_all_runs(log: RedisPubSubService) -> None:
+    """It doesn't matter where in a batch, or of which attempt, it comes."""
+    collected = Collected()
+    unsubscribe = await log.on_status(collected)
+    await log.append(RUN, events(1, 1, 2))
+    await log.append(RUN, [event(1, 3), event(1, 4, status="retrying"), event(1, 5)])
+    await log.append(RUN, [event(1, 6), event(2, 7, status="running")])
+    assert [seen.cursor for seen in await collected.wait_for(2)] == [Cursor(1, 4), Cursor(2, 7)]
+    await unsubscribe()
+
+
+async def test_events_below_the_attempts_own_fence_count_as_written(log: RedisPubSubService) -> None:
+    """An append that was late must not stop one that goes on after the floor."""
+    await log.append(RUN, events(1, 1, 3))
+    await log.fence(RUN, 1, floor=5)
+    assert await log.append(RUN, events(1, 4, 6)) == Appended(Cursor(1, 6))
+    assert [kept.cursor.seq for kept in await log.read(RUN, START, limit=9)] == [1, 2, 3, 6]
+
+
 async def test_a_log_is_kept_for_the_retention_time(log: RedisPubSubService, client: "redis.Redis") -> None:
     """Each append sets the time anew."""
-    await log.append(RUN, [event(1, 1)])
-    assert 3590 < await client.ttl("{run:abc}:log") <= 3600
+    for seq in (1, 2):
+        await client.persist("{run:abc}:log")
+        await log.append(RUN, [event(1, seq)])
+        assert 3590 < await client.ttl("{run:abc}:log") <= 3600
 
 
 async def test_control_messages_reach_every_listener(log: RedisPubSubService) -> None:

@@ -157,7 +157,7 @@ class Scene:
         outlet.watcher = PushedWatcher(self.live, self.feed, after=after, outlet=outlet)
         self.live.apart.add(outlet.watcher)
         self.watchers.append((outlet, outlet.watcher, after))
-        await outlet.watcher.start(from_snapshot=False)
+        outlet.watcher.start()
         return outlet
 
     def publish(self, count: int = 1) -> None:
@@ -372,7 +372,7 @@ async def test_a_watcher_that_leaves_during_its_snapshot_is_written_to_no_more()
     outlet = ModelOutlet()
     watcher = PushedWatcher(scene.live, scene.feed, after=START, outlet=outlet)
     scene.live.apart.add(watcher)
-    starting = asyncio.create_task(watcher.start(from_snapshot=True))
+    starting = asyncio.create_task(watcher.start_from_snapshot())
     await asyncio.sleep(0)
     hello = outlet.written
     watcher.close()

@@ -5,7 +5,6 @@ nodes are told, and who watches the run listens there. Statuses of all runs and 
 they are published to the whole cluster, and heard at any node.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -21,10 +20,8 @@ from runcast.backends.redis_log import (
     CONTROL_CHANNEL,
     RUN_CHANNEL_PREFIX,
     RedisPubSubService,
-    last_of,
     stream_of,
 )
-from runcast.events import Cursor
 
 _PUBLISH: Final = "redis.call('PUBLISH', channel, event)"
 
@@ -42,12 +39,6 @@ class ClusterPubSubService(RedisPubSubService):
             fence=ClusterScript(self._cluster_wire, read_script("fence")),
         )
         super().__init__(client, retention_seconds=retention_seconds, max_events=max_events, links=links)
-
-    async def read_last(self, run_ids: Sequence[str]) -> Sequence[Cursor]:
-        """See `RunLog.read_last`; one round trip to each node, all at once."""
-        with redis_errors():
-            asked = [self._call(run_id, "XREVRANGE", "+", "-", "COUNT", 1) for run_id in run_ids]
-            return [last_of(entries) for entries in await asyncio.gather(*asked)]
 
     async def send_control(self, message: Mapping[str, Any]) -> None:
         """See `RunLog.send_control`."""
@@ -78,7 +69,7 @@ def open_run_log(client: Any, *, retention_seconds: int, max_events: int) -> Red
 
 
 def _sharded(script: str) -> str:
-    """The script with its one command for a run's channel in its sharded form."""
-    if script.count(_PUBLISH) != 1:
+    """The script with its commands for a run's channel in their sharded form."""
+    if _PUBLISH not in script:
         raise AssertionError(f"append.lua no longer has {_PUBLISH}")
     return script.replace(_PUBLISH, _PUBLISH.replace("PUBLISH", "SPUBLISH"))

@@ -9,7 +9,7 @@ Never: blocking commands, or commands with keys of several slots.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -57,6 +57,16 @@ class ClusterWire:
                 raise
         self._slots.mark_stale()
         raise RedisConnectionError(f"the nodes send slot {slot} to each other")
+
+    async def call_all(self, commands: Iterable[Sequence[Argument]]) -> list[Any]:
+        """What each key's node answers; one round trip to each node, all at once.
+
+        Raises:
+            redis.exceptions.RedisError, redis.exceptions.RedisClusterException, OSError: as `call`, of the first that
+                failed.
+
+        """
+        return await asyncio.gather(*[self.call(str(command[1]), *command) for command in commands])
 
     async def close(self) -> None:
         """Let the connections go."""

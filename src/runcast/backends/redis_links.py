@@ -4,7 +4,7 @@ A cluster's are made in `redis_cluster_log`.
 """
 
 import importlib.resources
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -29,9 +29,10 @@ class Subscriber(Protocol):
     async def subscribe(self, channel: str, handler: Callable[[bytes], None]) -> Unsubscribe: ...
 
 
-class Closable(Protocol):
-    """Has connections to let go."""
+class Wire(Protocol):
+    """Carries commands, each with its key in the second place; see `RedisWire`."""
 
+    async def call_all(self, commands: Iterable[Sequence[Argument]]) -> list[Any]: ...
     async def close(self) -> None: ...
 
 
@@ -44,7 +45,7 @@ class Links:
     """The ways to Redis that are busy: one to listen by, one to append by."""
 
     subscriber: Subscriber
-    wire: Closable
+    wire: Wire
     append: Script
     fence: Script
 

@@ -164,6 +164,22 @@ class Connections:
             raise
         return self._add(watcher, transport), watcher
 
+    def open_joined(
+        self, run_id: str, *, after: Cursor, outlet: Outlet, transport: Transport
+    ) -> tuple[Connection, PushedWatcher] | None:
+        """The same at once, if the run is joined here already; else None.
+
+        Raises:
+            UnavailableError: there is no place left.
+
+        """
+        self.check_capacity()
+        watcher = self._hub.push_joined(run_id, after=after, outlet=outlet)
+        if watcher is None:
+            return None
+        self._places += 1
+        return self._add(watcher, transport), watcher
+
     def close(self, connection: Connection) -> None:
         """End what was opened."""
         self._places -= 1

@@ -113,6 +113,15 @@ class RunHub:
         """
         return await self._add(run_id, lambda live, feed: PushedWatcher(live, feed, after=after, outlet=outlet))
 
+    def push_joined(self, run_id: str, *, after: Cursor, outlet: Outlet) -> PushedWatcher | None:
+        """The same at once, if the run is joined already; else None."""
+        live = self._runs.get(run_id)
+        if live is None or live.feed is None:
+            return None
+        watcher = PushedWatcher(live, live.feed, after=after, outlet=outlet)
+        live.apart.add(watcher)
+        return watcher
+
     def release(self, watcher: PulledWatcher | PushedWatcher) -> None:
         """Let a watcher go, and its run if it was the last."""
         watcher.close()
