@@ -13,6 +13,7 @@ from runcast import Limit, Runcast, RunContext
 from runcast.client import RuncastClient
 from runcast.records import Job
 from runcast.services.runs import run_id_of
+from tests.cli.test_commands import watched
 from tests.gateway.test_api import assert_problem, wait_for_status
 from tests.support.stack import Stack, start_stack
 
@@ -242,6 +243,34 @@ async def test_the_client_speaks_of_it_all(stack: Stack) -> None:
         (asked,) = (await client.get_run(asking.run_id)).requests
         assert asked.answer is not None
         assert (asked.answer.value, asked.answer.by) == (3, "Ada")
+
+
+async def test_the_command_answers_cancels_and_undoes(stack: Stack) -> None:
+    """Each in one line; what the server refuses is told in its words."""
+    url = str(stack.http.base_url)
+    run_id = await stack.create("ask")
+    await wait_for_status(stack, run_id, "awaiting_input")
+    assert await watched("answer", run_id, "--approve", url=url) == (
+        2,
+        "",
+        "runcast: value: {'approved': True} is not of type 'integer'\n",
+    )
+    assert await watched("answer", run_id, "--value", "7", "--by", "Ada", "--request", "request-1", url=url) == (
+        0,
+        "",
+        "",
+    )
+    await wait_for_status(stack, run_id, "done")
+    code, output, _ = await watched("run", "--runner", "shop", "--delay", "0.01", "--priority", "5", url=url)
+    shopped = output.split()[0]
+    assert code == 0
+    assert (await wait_for_status(stack, shopped, "done"))["priority"] == 5
+    code, output, _ = await watched("undo", shopped, url=url)
+    assert code == 0
+    await wait_for_status(stack, output.split()[0], "done")
+    waiting = await stack.create("ask")
+    assert await watched("cancel", waiting, url=url) == (0, "", "")
+    await wait_for_status(stack, waiting, "canceled")
 
 
 def test_a_job_of_a_schedule_is_one_run_per_time() -> None:
