@@ -99,10 +99,8 @@ async def test_losses_decide_not_attempts(redis_url: str, tmp_path: Path) -> Non
             await sweeper.sweep()
             run = await parts.store.get_run(run_id)
             assert run is not None
-            found.append((run.status, run.losses))
-        assert found == [("retrying", 1), ("failed", 2)]
-        assert run.error is not None
-        assert run.error.message == "its worker was lost 2 times"
+            found.append((run.status, run.losses, run.error and run.error.message))
+        assert found == [("retrying", 1, None), ("failed", 2, "its worker was lost 2 times")]
 
 
 async def test_a_backlog_is_read_at_once(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
