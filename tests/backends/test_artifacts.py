@@ -168,14 +168,14 @@ async def test_a_server_that_is_away_is_unavailable(s3: S3Server, monkeypatch: p
     """After a few tries, each way."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     store = open_artifacts(s3.url)
-    for call in (
-        lambda: store.put("run-1/a", b"x"),
-        lambda: store.put("run-1/a", iter([b"x"])),
-        lambda: store.read("run-1/a", 0, 1),
-        lambda: store.delete_run("run-1"),
-    ):
-        with pytest.raises(UnavailableError):
-            await call()
+    with pytest.raises(UnavailableError):
+        await store.put("run-1/a", b"x")
+    with pytest.raises(UnavailableError):
+        await store.put("run-1/a", iter([b"x"]))
+    with pytest.raises(UnavailableError):
+        await store.read("run-1/a", 0, 1)
+    with pytest.raises(UnavailableError):
+        await store.delete_run("run-1")
 
 
 async def test_a_folder_that_is_no_folder_is_refused(tmp_path: Path) -> None:

@@ -252,7 +252,7 @@ async def test_limits_are_kept(maker: Maker) -> None:
     (maker.folder / "large").write_bytes(bytes(LIMIT + 1))
     for source in ({"data": bytes(LIMIT + 1)}, {"path": maker.folder / "large"}):
         with pytest.raises(TooLargeError, match="RUNCAST_MAX_ARTIFACT_BYTES"):
-            await maker.service.add(maker.run_id, "a", "a", **source)  # type: ignore[arg-type]
+            await maker.service.add(maker.run_id, "a", "a", **source)
     await maker.service.add(maker.run_id, "a", "a", data=bytes(LIMIT), others=2)
     with pytest.raises(TooLargeError, match="RUNCAST_MAX_ARTIFACTS"):
         await maker.service.add(maker.run_id, "a", "a", data=b"", others=3)
