@@ -92,21 +92,27 @@ async def test_a_put_that_fails_leaves_nothing(store: ObjectArtifactStore, tmp_p
 
 
 async def test_a_put_that_is_cancelled_leaves_nothing(store: ObjectArtifactStore, tmp_path: Path) -> None:
-    """Once the cancellation comes out, the writing has ended and been cleaned up."""
+    """Nothing more is read, and once the cancellation comes out the writing has ended and been cleaned up."""
     begun, goes_on = threading.Event(), threading.Event()
+    read_after: list[int] = []
 
     def held() -> Iterator[bytes]:
         yield from pieces_of(6 * MIB)
         begun.set()
         goes_on.wait(20)
-        yield from pieces_of(6 * MIB)
+        for piece in pieces_of(6 * MIB):
+            read_after.append(len(piece))
+            yield piece
 
     putting = asyncio.create_task(store.put("run-6/a", held()))
     await asyncio.to_thread(begun.wait, 20)
     putting.cancel()
+    await asyncio.sleep(0)  # the cancellation gets there
+    await asyncio.sleep(0)
     goes_on.set()
     with pytest.raises(asyncio.CancelledError):
         await putting
+    assert len(read_after) <= 1
     assert await store.read("run-6/a", 0, 1) is None
     assert files_in(tmp_path) == []
 

@@ -258,6 +258,18 @@ async def test_limits_are_kept(maker: Maker) -> None:
         await maker.service.add(maker.run_id, "a", "a", data=b"", others=3)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs a file that is longer than it says")
+async def test_a_file_that_grows_is_stopped_at_the_limit(stack: Stack, maker: Maker) -> None:
+    """What counts is what was read, not what the file's size was."""
+    artifacts = open_artifacts(stack.settings.artifacts)
+    service = ArtifactService(
+        artifacts=artifacts, store=maker.store, make_token=lambda: "token", max_bytes=10, max_per_run=1
+    )
+    with pytest.raises(TooLargeError):
+        await service.add(maker.run_id, "a", "a", path=Path("/proc/self/status"))
+    assert await artifacts.read(f"{maker.run_id}/a-token", 0, 1) is None
+
+
 async def test_what_is_no_file_is_refused(maker: Maker) -> None:
     """A pipe would hold up its reader for ever."""
     os.mkfifo(maker.folder / "pipe")
