@@ -39,7 +39,7 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_URL",
         description="`postgresql://…` or `sqlite:///…`; without it SQLite in the data dir.",
     )
-    data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis and SQLite keep their files.")
+    data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis, SQLite and artifacts are.")
 
     artifacts_url: str | None = Field(
         default=None, description="`s3://bucket/prefix` or `file:///path`; without it a folder in the data dir."
