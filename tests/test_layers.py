@@ -21,6 +21,17 @@ FORBIDDEN_IN_CORE = {
     "datetime",
 }
 
+AUTHORING = {
+    "runcast.app",
+    "runcast.context",
+    "runcast.journaling",
+    "runcast.messages",
+    "runcast.runners",
+    "runcast.steps",
+    "runcast.threads",
+}
+"""What users write runs with: the layer `app`."""
+
 # What each layer may import of Runcast, besides itself; the longest prefix that fits decides.
 ALLOWED: dict[str, set[str]] = {
     "runcast.errors": set(),
@@ -30,22 +41,27 @@ ALLOWED: dict[str, set[str]] = {
     "runcast.config": {"runcast.errors"},
     "runcast.core": WORDS,
     "runcast.ports": WORDS,
-    "runcast.app": WORDS,
+    **dict.fromkeys(AUTHORING, WORDS | AUTHORING),
     "runcast.backends": WORDS | {"runcast.core", "runcast.ports"},
-    "runcast.services": WORDS | {"runcast.core", "runcast.ports", "runcast.app"},
-    "runcast.gateway": WORDS | {"runcast.core", "runcast.ports", "runcast.app", "runcast.services", "runcast.config"},
-    "runcast.agent": WORDS | {"runcast.app", "runcast.config"},
+    "runcast.services": WORDS | AUTHORING | {"runcast.core", "runcast.ports"},
+    "runcast.gateway": WORDS | AUTHORING | {"runcast.core", "runcast.ports", "runcast.services", "runcast.config"},
+    "runcast.agent": WORDS | AUTHORING | {"runcast.config"},
     "runcast.observe": WORDS | {"runcast.config"},
     "runcast.client": WORDS | {"runcast.core"},
     "runcast.transcript": WORDS | {"runcast.client"},
     "runcast.leash": set(),
     "runcast.readiness": set(),
-    "runcast.chaos": WORDS | {"runcast.app", "runcast.backends", "runcast.leash"},
+    "runcast.chaos": WORDS | AUTHORING | {"runcast.backends", "runcast.leash"},
     "runcast.supervisor": WORDS | {"runcast.core", "runcast.leash"},
+    "runcast.loading": WORDS | AUTHORING,
+    "runcast.reload": WORDS | {"runcast.supervisor"},
 }
+DOORS = {"runcast.app": {"runcast.asgi", "runcast.embedding", "runcast.config"}}
+"""What a module may import inside a function or for type checkers: doors that are opened by who goes through them."""
 ROOTS = {
     "runcast.assembly",
     "runcast.asgi",
+    "runcast.embedding",
     "runcast.cli",
     "runcast.stack",
     "runcast.doctor",
@@ -63,9 +79,11 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def imports_of(path: Path) -> set[str]:
+def imports_of(path: Path, *, when_loaded: bool = False) -> set[str]:
+    """All that a module imports, or only what it imports when it is imported itself."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if when_loaded else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -88,7 +106,8 @@ def test_a_module_imports_only_what_its_layer_may_know(module: str, path: Path) 
     allowed = ALLOWED[layer] | {layer}
     ours = {name for name in imports_of(path) if name.split(".")[0] == "runcast"}
     wrong = {name for name in ours if not any(name == known or name.startswith(f"{known}.") for known in allowed)}
-    assert wrong == set()
+    doors = DOORS.get(module, set()) - imports_of(path, when_loaded=True)
+    assert wrong - doors == set()
 
 
 @pytest.mark.parametrize(

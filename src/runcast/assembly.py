@@ -16,7 +16,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from runcast.agent.runner import register_prompt_runner
-from runcast.app import PROMPT_RUNNER, Runcast
+from runcast.app import PROMPT_RUNNER, UNDO_RUNNER, Runcast
+from runcast.backends.artifacts import open_artifacts
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.polling import PollingLog
 from runcast.backends.redis_client import close_redis, open_redis
@@ -27,6 +28,7 @@ from runcast.backends.sql import migrate as migrate_database
 from runcast.concurrency import end_tasks
 from runcast.config import Settings
 from runcast.errors import ConfigurationError, UnavailableError
+from runcast.gateway.edge import Authorize
 from runcast.gateway.http import GatewayHttpProtocol
 from runcast.gateway.reports import report_gateway
 from runcast.gateway.server import create_app, create_upgrades
@@ -34,11 +36,15 @@ from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import JobQueue, RunLog, StatsBoard
+from runcast.services.artifacts import ArtifactService
+from runcast.services.execution import ExecutionLimits
+from runcast.services.handover import ChildRuns
 from runcast.services.hub import RunHub
 from runcast.services.processor import RunProcessor
 from runcast.services.runs import RunService
 from runcast.services.stats import StatsService
 from runcast.services.sweeper import Sweeper
+from runcast.services.undoing import register_undo_runner
 
 log = structlog.get_logger()
 
@@ -63,6 +69,7 @@ class Parts:
     queue: JobQueue
     runs: RunService
     board: StatsBoard
+    artifacts: ArtifactService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +94,8 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
         raise ConfigurationError("REDIS_URL is not set: `runcast up` starts a Redis of its own, its parts alone don't")
     if PROMPT_RUNNER not in app.runners:
         register_prompt_runner(app, settings)
+    if UNDO_RUNNER not in app.runners:
+        register_undo_runner(app)
     async with AsyncExitStack() as stack:
         store = await open_store(settings.database)
         stack.push_async_callback(store.close)
@@ -108,11 +117,27 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
             max_prompt_chars=settings.max_prompt_chars,
         )
         board = RedisStatsBoard(client, ttl_seconds=settings.heartbeat_seconds)
-        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board)
+        artifacts = ArtifactService(
+            artifacts=open_artifacts(settings.artifacts),
+            store=store,
+            make_token=partial(secrets.token_hex, 8),
+            max_bytes=settings.max_artifact_bytes,
+            max_per_run=settings.max_artifacts,
+        )
+        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board, artifacts=artifacts)
 
 
-async def serve_worker(settings: Settings, app: Runcast) -> None:
-    """Execute runs until cancelled."""
+async def serve_worker(
+    settings: Settings,
+    app: Runcast,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    retire: asyncio.Event | None = None,
+) -> None:
+    """Execute runs until cancelled, or until it is told to retire and has finished what it had begun.
+
+    `on_ready` is called once database and Redis have been reached.
+    """
     async with open_parts(settings, app) as parts:
         processor = RunProcessor(
             app=app,
@@ -124,12 +149,20 @@ async def serve_worker(settings: Settings, app: Runcast) -> None:
             clock=utc_now,
             concurrency=settings.concurrency,
             lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
             shutdown_seconds=settings.shutdown_seconds,
-            max_event_bytes=settings.max_event_bytes,
+            limits=ExecutionLimits(
+                max_attempts=settings.max_attempts,
+                max_event_bytes=settings.max_event_bytes,
+                park_seconds=settings.park_seconds,
+                cancel_seconds=settings.cancel_seconds,
+                delta_seconds=settings.delta_ms / 1000,
+            ),
+            children=ChildRuns(parts.runs),
+            artifacts=parts.artifacts,
         )
         async with _sweeping(settings, parts):
-            await processor.run()
+            on_ready()
+            await processor.run(retire=retire, finish_seconds=settings.reload_grace_seconds)
 
 
 async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -148,7 +181,9 @@ async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], 
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = True) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, app: Runcast, *, has_console: bool = True, authorize: Authorize | None = None
+) -> AsyncIterator[Gateway]:
     """Make and start all that API and gateway need, and let it go in the reverse order."""
     async with open_parts(settings, app) as parts:
         is_polling = settings.transport == "polling"
@@ -185,7 +220,9 @@ async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = 
             hub=hub,
             sockets=sockets,
             stats=stats,
+            artifacts=parts.artifacts,
             has_console=has_console,
+            authorize=authorize,
         )
         upgrades = create_upgrades(settings, runs=parts.runs, sockets=sockets)
         hub.start()

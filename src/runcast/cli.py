@@ -97,21 +97,40 @@ def serving_options(command: Command) -> Command:
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Where data is kept.  [default: .runcast]")
 @click.option("--workers", type=int, help="Worker processes.  [default: 1]")
 @click.option("--gateways", type=int, help="Gateway processes on the one port.  [default: 1]")
+@click.option(
+    "--reload/--no-reload",
+    "is_reloaded",
+    default=None,
+    help="Run new code when the application's files change.  [default: if APP is a file]",
+)
 @logging_options
-def up(app: str | None, **options: Any) -> None:
+def up(app: str | None, *, is_reloaded: bool | None, **options: Any) -> None:
     """Run everything: Redis, database, API, console, workers.
 
     APP is your application: path/to/file.py, file.py:name or module:name. Without it there is the prompt runner.
     """
     from runcast import stack  # noqa: PLC0415
+    from runcast.loading import is_file  # noqa: PLC0415
 
-    stack.up(_configure(options), app=app, announce=_announce)
+    if is_reloaded and app is None:
+        raise click.UsageError("--reload needs an APP: it is its code that is watched")
+    if is_reloaded is None:
+        is_reloaded = app is not None and is_file(app)
+    stack.up(_configure(options), app=app, announce=_announce, is_reloaded=is_reloaded)
+
+
+def ready_option(command: Command) -> Command:
+    """Add the option of whatever a supervisor waits for."""
+    number = click.IntRange(min=3)
+    return click.option("--ready-fd", type=number, help="Write a newline to this descriptor once all is ready.")(
+        command
+    )
 
 
 @cli.command()
 @click.argument("app", required=False)
 @serving_options
-@click.option("--ready-fd", type=click.IntRange(min=3), help="Write a newline to this descriptor once all is ready.")
+@ready_option
 @logging_options
 def api(app: str | None, *, ready_fd: int | None, **options: Any) -> None:
     """Run the API, the gateway and the console alone: one process.
@@ -132,14 +151,20 @@ def api(app: str | None, *, ready_fd: int | None, **options: Any) -> None:
 
 @cli.command()
 @click.argument("app", required=False)
+@ready_option
 @logging_options
-def worker(app: str | None, **options: Any) -> None:
-    """Run one worker alone."""
+def worker(app: str | None, *, ready_fd: int | None, **options: Any) -> None:
+    """Run one worker alone.
+
+    After SIGUSR1 it takes no more runs, finishes those it has, and ends.
+    """
     settings = _configure(options)
     _require_redis(settings, "worker")
+    on_ready = _ready_signal(ready_fd)
     from runcast.assembly import serve_worker  # noqa: PLC0415
 
-    _serve(serve_worker(settings, _load_app(app)))
+    retire = asyncio.Event()
+    _serve(serve_worker(settings, _load_app(app), on_ready=on_ready, retire=retire), on_retire=retire.set)
 
 
 @cli.command()
@@ -165,21 +190,25 @@ def check(app: str) -> None:
 @click.option("--runner", help="Run this runner instead of a prompt.")
 @click.option("--input", "input_json", metavar="JSON", help="The runner's input, an object.")
 @click.option("--tag", "tags", multiple=True, help="A tag for the run; may be repeated.")
+@click.option("--delay", "delay_seconds", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait first.")
+@click.option("--priority", type=click.IntRange(0, 100), default=0, show_default=True, help="The higher the sooner.")
+@click.option("--mode", type=click.Choice(["auto", "approval", "preview"]), help="Of a prompt's plan.")
 @click.option("--watch", "is_watched", is_flag=True, help="Follow the run to its end.")
 @click.option("--json", "is_json", is_flag=True, help="With --watch: one JSON event per line.")
-def run(prompt: str | None, runner: str | None, input_json: str | None, tags: tuple[str, ...], **flags: bool) -> int:
+def run(prompt: str | None, runner: str | None, input_json: str | None, **options: Any) -> int:
     """Ask a running server for a run."""
     if (prompt is None) == (runner is None):
         raise click.UsageError("give either a PROMPT or --runner NAME")
     if input_json is not None and runner is None:
         raise click.UsageError("--input belongs to --runner")
     value = _read_object(input_json) if input_json is not None else None
+    is_watched, is_json = options.pop("is_watched"), options.pop("is_json")
 
     async def ask(client: "RuncastClient") -> int:
-        created = await client.create_run(prompt=prompt, runner=runner, input=value, tags=tags)
+        created = await client.create_run(prompt=prompt, runner=runner, input=value, **options)
         # With --json standard output is for events only.
-        click.echo(f"{created.run_id}  {client.url}/runs/{created.run_id}", err=flags["is_json"])
-        return await _watch(client, created.run_id, None, flags["is_json"]) if flags["is_watched"] else 0
+        click.echo(f"{created.run_id}  {client.url}/runs/{created.run_id}", err=is_json)
+        return await _watch(client, created.run_id, None, is_json) if is_watched else 0
 
     return _with_client(ask)
 
@@ -191,6 +220,50 @@ def run(prompt: str | None, runner: str | None, input_json: str | None, tags: tu
 def watch(run_id: str, after: str | None, *, is_json: bool) -> int:
     """Follow a run to its end; Ctrl-C stops watching, never the run."""
     return _with_client(lambda client: _watch(client, run_id, after, is_json))
+
+
+@cli.command()
+@click.argument("run_id")
+@click.option("--approve/--reject", "is_approved", default=None, help="The answer to what is to be approved.")
+@click.option("--value", "value_json", metavar="JSON", help="The answer to anything else.")
+@click.option("--request", "request_id", metavar="ID", help="Which request; the only open one unless told.")
+@click.option("--by", metavar="NAME", help="Who answers.")
+def answer(run_id: str, *, is_approved: bool | None, value_json: str | None, **options: str | None) -> int:
+    """Answer what a run asks."""
+    if (is_approved is None) == (value_json is None):
+        raise click.UsageError("give --approve, --reject or --value JSON")
+    value = {"approved": is_approved} if value_json is None else _read_json(value_json, "--value")
+
+    async def ask(client: "RuncastClient") -> int:
+        await client.answer_run(run_id, value, **options)
+        return 0
+
+    return _with_client(ask)
+
+
+@cli.command()
+@click.argument("run_id")
+def cancel(run_id: str) -> int:
+    """Stop a run, and the runs that it has started."""
+
+    async def ask(client: "RuncastClient") -> int:
+        await client.cancel_run(run_id)
+        return 0
+
+    return _with_client(ask)
+
+
+@cli.command()
+@click.argument("run_id")
+def undo(run_id: str) -> int:
+    """Undo the steps of an ended run, the last first, in a run of its own."""
+
+    async def ask(client: "RuncastClient") -> int:
+        created = await client.undo_run(run_id)
+        click.echo(f"{created.run_id}  {client.url}/runs/{created.run_id}")
+        return 0
+
+    return _with_client(ask)
 
 
 @cli.command()
@@ -271,7 +344,8 @@ def _ready_signal(number: int | None) -> Callable[[], None]:
 
 
 def _load_app(reference: str | None) -> "Runcast":
-    from runcast.app import Runcast, load_app  # noqa: PLC0415
+    from runcast.app import Runcast  # noqa: PLC0415
+    from runcast.loading import load_app  # noqa: PLC0415
 
     return load_app(reference) if reference else Runcast()
 
@@ -283,11 +357,11 @@ def _require_redis(settings: "Settings", part: str) -> None:
         raise ConfigurationError(f"`runcast {part}` needs REDIS_URL; `runcast up` brings its own Redis")
 
 
-def _serve(part: Coroutine[Any, Any, None]) -> None:
-    """Run a part until SIGTERM or Ctrl-C; a second signal ends it at once."""
+def _serve(part: Coroutine[Any, Any, None], *, on_retire: Callable[[], None] | None = None) -> None:
+    """Run a part until SIGTERM or Ctrl-C; a second signal ends it at once. SIGUSR1 tells it to come to its end."""
     _spare_collections()
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
-        runner.run(_until_signal(part))
+        runner.run(_until_signal(part, on_retire))
 
 
 def _spare_collections() -> None:
@@ -301,7 +375,7 @@ def _spare_collections() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
-async def _until_signal(part: Coroutine[Any, Any, None]) -> None:
+async def _until_signal(part: Coroutine[Any, Any, None], on_retire: Callable[[], None] | None) -> None:
     serving = asyncio.ensure_future(part)
     signals = 0
 
@@ -314,6 +388,8 @@ async def _until_signal(part: Coroutine[Any, Any, None]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, receive_signal)
+    if on_retire is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, on_retire)
     try:
         await serving
     except asyncio.CancelledError:
@@ -346,13 +422,17 @@ def _announce(settings: "Settings") -> None:
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"--input is not JSON: {error}") from None
+    value = _read_json(text, "--input")
     if not isinstance(value, dict):
         raise click.UsageError("--input must be a JSON object")
     return value
+
+
+def _read_json(text: str, option: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
 
 
 def _with_client(use: Callable[["RuncastClient"], Coroutine[Any, Any, int]]) -> int:

@@ -106,6 +106,28 @@ class RunEndedError(RuncastError):
         super().__init__(f"run {run_id} ended as {status}; an ended run does not change")
 
 
+class RunNotEndedError(RuncastError):
+    """What is only for ended runs was asked for one that hasn't ended."""
+
+    code = "run_not_ended"
+    title = "The run has not ended"
+    http_status = 409
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"run {run_id} is {status}: wait for its end, or cancel it first")
+
+
+class ArtifactNotFoundError(RuncastError):
+    """The run has made nothing under this id, or its bytes are gone."""
+
+    code = "artifact_not_found"
+    title = "There is no such artifact"
+    http_status = 404
+
+    def __init__(self, run_id: str, artifact_id: str) -> None:
+        super().__init__(f"run {run_id[:64]} has no artifact {artifact_id[:64]!r}")
+
+
 class RequestNotFoundError(RuncastError):
     """The run has asked nothing under this id."""
 
@@ -190,6 +212,37 @@ class FatalError(RuncastError):
 
     code = "fatal"
     title = "The run failed"
+
+
+class StepTimedOutError(RuncastError, TimeoutError):
+    """A step's function has not ended in its time. It may be tried again."""
+
+    code = "step_timed_out"
+    title = "The step took too long"
+
+
+class RunCanceledError(RuncastError):
+    """Raised in a plain function whose run was canceled or has used up its time: clean up and return."""
+
+    code = "run_canceled"
+    title = "The run was canceled"
+    http_status = 409
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} is to stop")
+
+
+class ChildFailedError(RuncastError):
+    """A run that another has started and waits for ended otherwise than as done."""
+
+    code = "child_failed"
+    title = "A child run did not succeed"
+
+    def __init__(self, run_id: str, status: str, error: object) -> None:
+        why = getattr(error, "message", None)
+        super().__init__(f"child run {run_id} ended as {status}" + (f": {why}" if why else ""))
+        self.run_id = run_id
+        self.status = status
 
 
 class PromptNotUnderstoodError(InvalidInputError):

@@ -4,7 +4,7 @@ The ports are cut where atomicity is. Keeping an event and publishing it is one 
 a run's status, its steps and the events that tell of them change in one transaction, so they are one store.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -140,6 +140,10 @@ class RunStore(Protocol):
     async def create_run(self, run: NewRun, first: LoggedEvent) -> tuple[Run, bool]:
         """Store a run as `queued`, or as `delayed` if it is due later than it is created, with its first event. With
         an idempotency key or id that is there already, the run that is there. The flag says whether it was created now.
+
+        Raises:
+            LimitReachedError: the run isn't to wait, and as many of its limit's key as may be have not ended.
+
         """
         ...
 
@@ -164,27 +168,27 @@ class RunStore(Protocol):
     ) -> Claim | None:
         """Take the run for this worker and set it `running`, if nobody living holds it.
 
-        A run that was never held (`queued`, attempt 0) takes the event that `tell` makes of it into the archive in the
+        A run that was never held (attempt 0) takes the event that `tell` makes of it into the archive in the
         same transaction: the run as it stands then, with the event's own place as its `last`.
 
         From `queued`, `delayed`, or parked in `awaiting_approval` or `awaiting_input`, the attempt goes up by one;
         from `retrying` it stays (it was raised with the status). From a status that a worker holds it is taken, as the
-        next attempt and with one loss more, only if that worker's lease has run out or that worker is the one who asks
-        (who has lost it, then). None: there is no such run, it has ended, it isn't due yet (a parked one without
-        `due_at` never is), another living worker has it, or, before its first start, as many runs of its limit's key
-        as may be are under way. A requested cancel stays requested. The claim clears `due_at`.
+        next attempt and, unless it waited there, with one loss more, only if that worker's lease has run out or that
+        worker is the one who asks (who has lost it, then). None: there is no such run, it has ended, it isn't due yet
+        (a parked one without `due_at` never is), another living worker has it, or, before its first start, as many runs
+        of its limit's key as may be are under way. A requested cancel stays requested. The claim clears `due_at`.
         """
         ...
 
     async def commit(self, commit: Commit) -> None:
         """Write one attempt's events, status, steps, memos and requests.
 
-        A change that parks takes the run from its worker; if a request was answered meanwhile and isn't resolved, the
-        run is due at once. `retrying` takes it, too, and raises the attempt. A request that is written again keeps the
-        answer that the store has.
+        A change that parks takes the run from its worker; if a request was answered meanwhile and isn't resolved, or
+        the cancel was requested, the run is due at once. `retrying` takes it, too, and raises the attempt. A request
+        that is written again keeps the answer that the store has.
 
         Raises:
-            StaleAttemptError: the run is at another attempt or has ended; nothing was written.
+            StaleAttemptError: the run is at another attempt, parked or has ended; nothing was written.
 
         """
         ...
@@ -195,8 +199,8 @@ class RunStore(Protocol):
         """Take a run away from a worker whose lease has run out, with the status and event that `decide` makes from
         the run as it stands (its number is `run.last.seq + 1`, its attempt at least the run's). From `retrying` any
         worker may claim it, and one loss is counted. A change that parks changes nothing but that nobody holds the
-        run: it is due at once if a request was answered and isn't resolved, else when the first open one expires.
-        None if its worker lives, or nobody holds it.
+        run: it is due at once if a request was answered and isn't resolved, else at the first of: when it was to go on
+        as the run or the change says, and when an open request expires. None if its worker lives, or nobody holds it.
         """
         ...
 
@@ -204,7 +208,7 @@ class RunStore(Protocol):
         """Return if the run is at this attempt.
 
         Raises:
-            StaleAttemptError: it isn't.
+            StaleAttemptError: it isn't, or the run is parked.
 
         """
         ...
@@ -224,16 +228,17 @@ class RunStore(Protocol):
         """Note that a held run shall be canceled, and return it. None if it is not held."""
         ...
 
-    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[str]:
-        """Ids of runs that the queue should know of: those that wait, are due, may start as far as their limit goes,
-        and have been so since before `queued_before`; and those held by a worker whose lease has run out by `now`. The
-        oldest first.
+    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[Run]:
+        """Runs that the queue should know of: those that wait, are due, may start as far as their limit goes, and have
+        been so since before `queued_before`; and those held by a worker whose lease has run out by `now`. The oldest
+        first.
         """
         ...
 
-    async def find_next(self, limit_key: str) -> Run | None:
-        """The run of a limit's key that is to start next: of those that are queued the one with the highest priority,
-        then the oldest. None if there is none, or as many as may be are under way.
+    async def find_next(self, limit_key: str, *, now: datetime | None = None) -> Run | None:
+        """The run of a limit's key that is to start next: of those that are queued, and with `now` also of those that
+        were delayed and are due, the one with the highest priority, then the oldest. None if there is none, or as many
+        as may be are under way.
         """
         ...
 
@@ -306,6 +311,30 @@ class StatsBoard(Protocol):
         ...
 
 
+class ArtifactStore(Protocol):
+    """Keeps bytes that runs have made, each under a place of its own: `<run id>/<something>`.
+
+    *Atomicity*: what was put can be read whole or not at all; a `put` that fails, is cancelled or dies with its process
+    leaves nothing that can be read. *Repetition*: putting again to a place replaces what is there. *Memory*: of what is
+    put in chunks it holds a few at a time, and of what is read no more than was asked for. *Failure*: when the store
+    can't be reached, or refuses, every method raises `UnavailableError`. Nothing blocks the event loop.
+    """
+
+    async def put(self, place: str, data: bytes | Iterator[bytes]) -> None:
+        """Keep the bytes, or the chunks one after the other. Chunks are read in a thread; what they raise comes out
+        here.
+        """
+        ...
+
+    async def read(self, place: str, start: int, end: int) -> bytes | None:
+        """The bytes from `start` up to but not including `end`, all within what was put. None: nothing is there."""
+        ...
+
+    async def delete_run(self, run_id: str) -> None:
+        """Let go of all that was put for a run, whether somebody still knows of it or not."""
+        ...
+
+
 class ActiveJob(Protocol):
     """A job that this worker has in hand. The queue keeps it from others for as long as the worker lives."""
 
@@ -323,6 +352,10 @@ class ActiveJob(Protocol):
 
     async def release(self, *, delay_seconds: float = 0) -> None:
         """Give the job back for another worker, after the delay."""
+        ...
+
+    async def discard(self) -> None:
+        """The job leaves the queue without a trace: the same may be added again. Never raises `UnavailableError`."""
         ...
 
 

@@ -82,15 +82,15 @@ def with_free_port(settings: Settings) -> Settings:
 
 
 @contextlib.contextmanager
-def hold_ports(settings: Settings) -> Iterator[None]:
-    """Keep other `up`s from the ports, however many gateways are to share them.
+def hold_ports(settings: Settings, *, is_shared: bool) -> Iterator[None]:
+    """Keep other `up`s from the ports, though gateways are to share them.
 
     Raises:
         ConfigurationError: a port is taken, or can't be shared here; the message says what to change.
 
     """
     with contextlib.ExitStack() as held:
-        if settings.gateways > 1:
+        if is_shared:
             require_sharing()
             for option, port in _ports_of(settings):
                 held.enter_context(_port_lock(settings.host, port, option))

@@ -49,6 +49,7 @@ class NewRun:
     due_at: datetime | None = None  # not before then
     parent_id: str | None = None  # the run that started it
     limit: RunLimit | None = None
+    is_rejected_when_full: bool = False  # it isn't to wait for its limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,19 @@ class Memo(NamedTuple):
 
     key: str
     value: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """Something that a run has made: bytes that are kept, or a link to what is elsewhere."""
+
+    id: str
+    name: str  # for people; never part of a path
+    content_type: str
+    url: str  # a path of the API, or the address of what is only linked
+    size: int | None = None  # in bytes; None for a link, as the next two
+    sha256: str | None = None  # of the bytes, in hex
+    place: str | None = None  # where the artifact store has them
 
 
 class Answer(NamedTuple):
@@ -195,6 +209,7 @@ class RunFilter:
     tag: str | None = None
     text: str | None = None
     runner: str | None = None
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
