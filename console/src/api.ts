@@ -41,6 +41,8 @@ export interface StoredRequest {
   readonly askedAt: string;
   readonly expiresAt: string | null;
   readonly answer: { readonly value: unknown; readonly at: string; readonly by: string | null } | null;
+  /** Whether the run knows of the answer, or that it comes too late. */
+  readonly resolved?: boolean;
 }
 
 export interface StoredChild {

@@ -58,7 +58,8 @@ export function mergeRequests(known: readonly RequestView[], stored: readonly St
 export function readStoredRequest(stored: StoredRequest): RequestView {
   const { requestId: id, prompt, schema, askedAt, expiresAt } = stored;
   const kind = stored.kind === "approval" ? "approval" : "input";
-  const blank = { state: "open", answer: null, answeredBy: null, answeredAt: null } as const;
+  const state = !stored.resolved ? "open" : stored.answer ? "resolved" : "expired";
+  const blank = { state, answer: null, answeredBy: null, answeredAt: null } as const;
   return { id, kind, prompt, schema, preview: stored.preview ?? null, askedAt, expiresAt, ...blank };
 }
 
