@@ -155,11 +155,11 @@ describe("steps", () => {
     expect(view.tools).toEqual([]);
   });
 
-  it("show the progress made while they run alone; otherwise it is the run's", () => {
-    const progress = events([["progress", { value: 1, total: 3 }]], 9);
-    const alone = applyEvents(createView("r"), [...started.slice(0, 1), ...progress]);
-    expect([alone.steps[0]?.progress?.value, alone.progress]).toEqual([1, null]);
-    expect(applyEvents(createView("r"), [...started, ...progress]).progress?.value).toBe(1);
+  it("show the progress that names them; otherwise it is the run's", () => {
+    const own = applyEvents(createView("r"), [...started, ...events([["progress", { value: 1, total: 3 }, "step-1"]], 9)]);
+    expect([own.steps[0]?.progress?.value, own.progress]).toEqual([1, null]);
+    const runs = applyEvents(createView("r"), [...started.slice(0, 1), ...events([["progress", { value: 1 }]], 9)]);
+    expect([runs.steps[0]?.progress, runs.progress?.value]).toEqual([null, 1]);
   });
 
   it("of the plan are shown until they begin", () => {
@@ -311,7 +311,7 @@ describe("a step", () => {
     expect(applyEvents(createView("r"), log).steps).toMatchObject([{ status: "running", tries: 2, retryAt: null, willRetry: false }]);
   });
 
-  it("that is part of another stands below it, and has the progress that is made in it", () => {
+  it("that is part of another stands below it, and has the tools that are called in it", () => {
     const view = applyEvents(
       createView("r"),
       events([
@@ -319,11 +319,11 @@ describe("a step", () => {
         ["step_started", { stepId: "s2", name: "other", index: 2 }],
         ["step_succeeded", { stepId: "s2", output: 1 }],
         ["step_started", { stepId: "s3", name: "part", index: 3, parentId: "s1" }],
-        ["progress", { value: 1, total: 2 }],
+        ["tool_started", { toolCallId: "t", tool: "http" }],
       ]),
     );
     expect(nestSteps(view.steps).map(({ step, depth }) => [step.id, depth])).toEqual([["s1", 0], ["s3", 1], ["s2", 0]]);
-    expect(view.steps[2]?.progress?.value).toBe(1);
+    expect(view.steps[2]?.tools).toMatchObject([{ id: "t" }]);
   });
 });
 

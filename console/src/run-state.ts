@@ -198,7 +198,7 @@ function keepLogs(draft: Draft, lines: readonly LogLine[]): void {
 
 function readLogLine({ seq, ts, payload }: RunEvent): LogLine {
   const text = textOf(payload.message) || textOf(payload.text) || JSON.stringify(payload);
-  return { seq, ts, level: textOf(payload.level).toLowerCase() || "info", text };
+  return { seq, ts, level: textOf(payload.level).toLowerCase() || "info", text, data: isObject(payload.data) ? JSON.stringify(payload.data) : "" };
 }
 
 function nameOfPlanned(step: unknown): string {

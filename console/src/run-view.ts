@@ -57,6 +57,8 @@ export interface LogLine {
   readonly ts: string;
   readonly level: string;
   readonly text: string;
+  /** What was said with it, as JSON; empty if nothing was. */
+  readonly data: string;
 }
 
 export interface Artifact {

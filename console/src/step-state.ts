@@ -54,10 +54,10 @@ export function failStep(draft: Draft, event: RunEvent): void {
   changeStep(draft, event, () => ({ status, error, willRetry, retryAt, progress: null, endedAt: event.ts }));
 }
 
-/** Progress made while one step runs is that step's; else it is the run's own. */
+/** Progress that names a step is that step's; else it is the run's own. */
 export function reduceProgress(draft: Draft, event: RunEvent): void {
   const progress = readProgress(event.payload);
-  const at = findStep(draft, stepIdOf(event) ?? onlyRunningStep(draft));
+  const at = findStep(draft, stepIdOf(event));
   const step = draft.steps[at];
   if (step) draft.steps = draft.steps.with(at, { ...step, progress });
   else draft.progress = progress;

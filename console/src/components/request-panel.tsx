@@ -10,7 +10,7 @@ import type { RequestView } from "../run-view";
 import { findField, FormProblem, type FormText, readFields, readInput } from "../schema-form";
 import { isObject, type Json } from "../wire";
 import { Ago, Countdown } from "./elapsed";
-import { CheckIcon, CrossIcon, PersonIcon } from "./icons";
+import { CheckIcon, ChevronIcon, CrossIcon, PersonIcon } from "./icons";
 import { JsonView } from "./json-view";
 import { type FieldProblem, SchemaFields } from "./schema-fields";
 
@@ -140,7 +140,9 @@ function StepChoice({ steps, left, onToggle, isBusy }: StepChoiceProps): ReactNo
           </label>
           {detail !== null && (
             <details>
-              <summary>Details</summary>
+              <summary>
+                Details <ChevronIcon />
+              </summary>
               <JsonView value={detail} />
             </details>
           )}

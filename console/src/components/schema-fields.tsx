@@ -54,7 +54,7 @@ function Field(props: FieldProps): ReactNode {
   }, [wrong, problem]);
   if (field.kind === "group") return <Group {...props} />;
   const hint = hintOf(field);
-  const about = [field.description && `${id}-about`, hint && `${id}-hint`, wrong && `${id}-wrong`].filter(Boolean);
+  const about = [(field.description || hint) && `${id}-about`, wrong && `${id}-wrong`].filter(Boolean);
   const shared: Shared = {
     id,
     "aria-invalid": wrong !== null,
@@ -69,14 +69,9 @@ function Field(props: FieldProps): ReactNode {
         {!field.isRequired && !isSwitch(field) && <span className="field-optional"> optional</span>}
       </label>
       <Control field={field} text={text} onChange={(changed) => set(field.path, changed)} shared={shared} />
-      {field.description && (
+      {(field.description || hint) && (
         <p className="field-about" id={`${id}-about`}>
-          {field.description}
-        </p>
-      )}
-      {hint && (
-        <p className="field-about" id={`${id}-hint`}>
-          {hint}
+          {[field.description, hint].filter(Boolean).join(" · ")}
         </p>
       )}
       {wrong !== null && (

@@ -5,7 +5,7 @@ import type { Progress, StepStatus, StepView, ToolView } from "../run-view";
 import { isObject } from "../wire";
 import { nestSteps } from "../step-tree";
 import { Countdown, Elapsed } from "./elapsed";
-import { CheckIcon, ChevronIcon, CrossIcon, MinusIcon, SpinnerIcon, ToolIcon } from "./icons";
+import { CheckIcon, ChevronIcon, CrossIcon, MinusIcon, RepeatIcon, SpinnerIcon, ToolIcon } from "./icons";
 import { JsonView } from "./json-view";
 import { Tail } from "./tail";
 
@@ -57,7 +57,7 @@ interface StepItemProps {
 const StepItem = memo(function StepItem({ step, depth, hasEnded }: StepItemProps): ReactNode {
   // A step that its run left behind doesn't tick on for ever.
   const status: ShownStatus = hasEnded && step.status === "running" ? "stopped" : step.status;
-  const Mark = MARKS[status];
+  const Mark = step.willRetry && !hasEnded ? RepeatIcon : MARKS[status];
   const hasDetails = step.input !== null || hasValue(step.output);
   const head = (
     <>
@@ -76,7 +76,7 @@ const StepItem = memo(function StepItem({ step, depth, hasEnded }: StepItemProps
     </>
   );
   return (
-    <li className={`step step-${status} step-depth-${depth}`} data-testid="step-item" data-status={status} data-depth={depth}>
+    <li className={`step step-${step.willRetry && !hasEnded ? "retrying" : status} step-depth-${depth}`} data-testid="step-item" data-status={status} data-depth={depth}>
       <span className="step-mark" aria-hidden="true">
         <Mark />
       </span>
