@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from runcast.agent.runner import register_prompt_runner
 from runcast.app import PROMPT_RUNNER, UNDO_RUNNER, Runcast
+from runcast.backends.artifacts import open_artifacts
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.polling import PollingLog
 from runcast.backends.redis_client import close_redis, open_redis
@@ -35,6 +36,7 @@ from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import JobQueue, RunLog, StatsBoard
+from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import ExecutionLimits
 from runcast.services.handover import ChildRuns
 from runcast.services.hub import RunHub
@@ -67,6 +69,7 @@ class Parts:
     queue: JobQueue
     runs: RunService
     board: StatsBoard
+    artifacts: ArtifactService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +117,14 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
             max_prompt_chars=settings.max_prompt_chars,
         )
         board = RedisStatsBoard(client, ttl_seconds=settings.heartbeat_seconds)
-        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board)
+        artifacts = ArtifactService(
+            artifacts=open_artifacts(settings.artifacts),
+            store=store,
+            make_token=partial(secrets.token_hex, 8),
+            max_bytes=settings.max_artifact_bytes,
+            max_per_run=settings.max_artifacts,
+        )
+        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board, artifacts=artifacts)
 
 
 async def serve_worker(
@@ -210,6 +220,7 @@ async def open_gateway(
             hub=hub,
             sockets=sockets,
             stats=stats,
+            artifacts=parts.artifacts,
             has_console=has_console,
             authorize=authorize,
         )

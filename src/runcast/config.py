@@ -13,6 +13,9 @@ from runcast.errors import ConfigurationError
 DATABASE_FILE = "runcast.db"
 """The SQLite database's name in the data dir."""
 
+ARTIFACTS_FOLDER = "artifacts"
+"""Where artifacts are kept in the data dir."""
+
 REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -33,6 +36,10 @@ class Settings(BaseSettings):
         description="`postgresql://…` or `sqlite:///…`; without it SQLite in the data dir.",
     )
     data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis and SQLite keep their files.")
+
+    artifacts_url: str | None = Field(
+        default=None, description="`s3://bucket/prefix` or `file:///path`; without it a folder in the data dir."
+    )
 
     # Who may come in
     host: str = Field(default="127.0.0.1", description="Address to bind; any but loopback needs an API key.")
@@ -77,6 +84,8 @@ class Settings(BaseSettings):
     max_prompt_chars: int = Field(default=20_000, ge=1, description="Longest prompt, in characters.")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body, in bytes.")
     max_event_bytes: int = Field(default=1_048_576, ge=1024, description="Largest event, in bytes of JSON.")
+    max_artifact_bytes: int = Field(default=104_857_600, ge=1024, description="Largest artifact, in bytes.")
+    max_artifacts: int = Field(default=1_000, ge=1, description="Artifacts of one run.")
     max_watchers: int = Field(default=10_000, ge=1, description="Connections one gateway accepts at once.")
     log_retention_seconds: int = Field(default=86_400, ge=1, description="How long Redis keeps an ended run's log.")
     log_max_events: int = Field(default=100_000, ge=100, description="Events of one run that Redis keeps.")
@@ -122,6 +131,15 @@ class Settings(BaseSettings):
     def _check_redis_scheme(cls, value: str | None) -> str | None:
         if value and urlsplit(value).scheme not in REDIS_SCHEMES:
             raise PydanticCustomError("redis_url", "give one of " + ", ".join(f"{name}://" for name in REDIS_SCHEMES))
+        return value
+
+    @field_validator("artifacts_url")
+    @classmethod
+    def _check_artifacts_place(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "file:///")
+        is_place = (parts.scheme == "s3" and parts.netloc) or (parts.scheme == "file" and not parts.netloc)
+        if not is_place or parts.query or parts.fragment:
+            raise PydanticCustomError("artifacts_url", "give s3://bucket/prefix or file:///path")
         return value
 
     @field_validator("api_key")
@@ -175,3 +193,8 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{(self.data_dir / DATABASE_FILE).resolve()}"
+
+    @property
+    def artifacts(self) -> str:
+        """The URL of the place where artifacts are kept."""
+        return self.artifacts_url or (self.data_dir / ARTIFACTS_FOLDER).resolve().as_uri()

@@ -10,9 +10,9 @@ import pydantic
 
 from runcast.errors import ChildFailedError, InvalidInputError
 from runcast.events import RESERVED_EVENT_TYPES, EventType, RequestKind, RunStatus
-from runcast.journaling import Journal, KeptArtifact
+from runcast.journaling import Journal
 from runcast.messages import Message
-from runcast.records import Undo
+from runcast.records import Artifact, Undo
 from runcast.steps import Step, StepCall, current_step, to_json
 
 P = ParamSpec("P")
@@ -148,7 +148,7 @@ class RunContext:
         path: str | Path | None = None,
         url: str | None = None,
         content_type: str | None = None,
-    ) -> KeptArtifact:
+    ) -> Artifact:
         """Keep a file that the run has made, from memory or from a path, or link one by its URL; give one of them.
 
         Raises:

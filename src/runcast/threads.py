@@ -16,8 +16,8 @@ from typing import Any, Final, Self, TypeVar
 
 from runcast.context import Approval, ChildRun, RunContext
 from runcast.errors import RunCanceledError
-from runcast.journaling import KeptArtifact
 from runcast.messages import Message
+from runcast.records import Artifact
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class SyncRunContext:
         """See `RunContext.usage`."""
         self._call(lambda: self._run.usage(**figures))
 
-    def artifact(self, name: str, **source: Any) -> KeptArtifact:
+    def artifact(self, name: str, **source: Any) -> Artifact:
         """See `RunContext.artifact`."""
         if isinstance(path := source.get("path"), str):
             source["path"] = Path(path)

@@ -12,6 +12,7 @@ from runcast.app import Runcast
 from runcast.config import Settings
 from runcast.core.access import AccessPolicy
 from runcast.gateway.api import create_api, describe_api
+from runcast.gateway.artifacts import ArtifactsAsTheyAre, create_artifact_routes
 from runcast.gateway.console import ConsolePages, console_routes
 from runcast.gateway.edge import Authorize, Edge
 from runcast.gateway.mounting import prefix_of
@@ -20,6 +21,7 @@ from runcast.gateway.tags import RunTags
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import RunLog, RunStore
+from runcast.services.artifacts import ArtifactService
 from runcast.services.history import History
 from runcast.services.hub import RunHub
 from runcast.services.runs import RunService
@@ -36,6 +38,7 @@ def create_app(
     hub: RunHub,
     sockets: WebSocketService,
     stats: StatsService,
+    artifacts: ArtifactService,
     has_console: bool = True,
     authorize: Authorize | None = None,
 ) -> ASGIApp:
@@ -49,6 +52,7 @@ def create_app(
     api.include_router(
         create_api(app=app, runs=runs, store=store, log=log, history=history, hub=hub, sockets=sockets, stats=stats)
     )
+    api.include_router(create_artifact_routes(artifacts))
     _add_sockets(api, sockets, RunTags(runs.get))
     description = describe_api(api.routes)
 
@@ -60,9 +64,9 @@ def create_app(
     if has_console:
         api.router.routes.extend(console_routes())
     # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
-    served = GZipMiddleware(ConsolePages(api) if has_console else api, minimum_size=1024)
+    pages = ConsolePages(api) if has_console else api
     return Edge(
-        served,
+        ArtifactsAsTheyAre(pages, otherwise=GZipMiddleware(pages, minimum_size=1024)),
         policy=_policy_of(settings, is_identified=authorize is not None),
         max_body_bytes=settings.max_body_bytes,
         has_pages=has_console,

@@ -30,9 +30,10 @@ from runcast.errors import (
 from runcast.events import LoggedEvent
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError
+from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
 from runcast.services.handover import Handover
-from runcast.services.journal import Artifacts, Children
+from runcast.services.journal import Children
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.runs import RunService, run_id_of
@@ -63,7 +64,7 @@ class RunProcessor:
         shutdown_seconds: float,
         limits: ExecutionLimits,
         children: Children,
-        artifacts: Artifacts,
+        artifacts: ArtifactService,
     ) -> None:
         self._app: Final = app
         self._store: Final = store
