@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -27,6 +27,7 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
+_WARNED: Final = "_RUNCAST_WARNED"
 _COLLECT_AFTER: Final = 20_000  # new objects that the garbage collector lets pass
 
 Command = Callable[..., Any]
@@ -329,7 +330,18 @@ def _configure(options: dict[str, Any]) -> "Settings":
 
     settings = Settings.load(**options)
     configure_logging(level=settings.log_level, format=settings.log_format)
+    _warn_of_mistyped(Settings.find_mistyped(os.environ))
     return settings
+
+
+def _warn_of_mistyped(sentences: Iterable[str]) -> None:
+    import structlog  # noqa: PLC0415  # as the rest
+
+    if _WARNED in os.environ:
+        return
+    for sentence in sentences:
+        structlog.get_logger().warning(f"❌ {sentence}")
+    os.environ[_WARNED] = "1"  # the parts that `up` starts inherit it: they needn't say it again
 
 
 def _ready_signal(number: int | None) -> Callable[[], None]:

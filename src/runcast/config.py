@@ -1,5 +1,7 @@
 """Settings: the only reader of the environment. Everything else gets what it needs as an argument."""
 
+import difflib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -10,13 +12,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runcast.errors import ConfigurationError
 
+ENV_PREFIX = "RUNCAST_"
+
 DATABASE_FILE = "runcast.db"
 """The SQLite database's name in the data dir."""
 
 ARTIFACTS_FOLDER = "artifacts"
 """Where artifacts are kept in the data dir."""
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -24,7 +28,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 class Settings(BaseSettings):
     """Every setting of Runcast. Unless an alias is named, the variable is `RUNCAST_` and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="RUNCAST_", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, populate_by_name=True)
 
     # Where things are
     redis_url: str | None = Field(
@@ -170,7 +174,19 @@ class Settings(BaseSettings):
         field = cls.model_fields.get(place)
         if field is None:
             return place
-        return str(field.validation_alias or f"RUNCAST_{place.upper()}")
+        return str(field.validation_alias or f"{ENV_PREFIX}{place.upper()}")
+
+    @classmethod
+    def find_mistyped(cls, names: Iterable[str]) -> Iterator[str]:
+        """For each variable that begins like a setting but is none, a sentence that names the nearest setting."""
+        known = {cls._variable_of(field) for field in cls.model_fields}
+        for name in sorted(names):
+            word = name.upper()  # as pydantic reads the environment
+            if not word.startswith(ENV_PREFIX) or word in known:
+                continue
+            bare = word.removeprefix(ENV_PREFIX)
+            near = [bare] if bare in known else difflib.get_close_matches(word, sorted(known), n=1, cutoff=0)
+            yield f"{name} is not a setting and is ignored; the nearest one is {near[0]}"
 
     @property
     def is_exposed(self) -> bool:

@@ -288,6 +288,14 @@ class OutcomeUnknownError(ToolError):
     title = "It is not known whether the request took effect"
 
 
+class StreamError(RuncastError):
+    """A model's stream broke off, or says that the answer has failed. Asking again may work."""
+
+    code = "stream_failed"
+    title = "The model's stream failed"
+    http_status = 502
+
+
 class IllegalCommitError(RuncastError):
     """A worker's write that no run can take: a status that can't follow, or events with a hole before them."""
 

@@ -72,6 +72,19 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
+def require_redis_url(settings: Settings) -> None:
+    """Refuse to start with a Redis URL that names nothing; nobody is asked whether Redis is there.
+
+    Raises:
+        ConfigurationError: it isn't well-formed; the message says in which way.
+
+    """
+    if settings.redis_url:
+        from runcast.backends.redis_client import open_redis  # noqa: PLC0415 - only where Redis is one's own
+
+        open_redis(settings.redis_url)
+
+
 def with_free_port(settings: Settings) -> Settings:
     """The same settings, with a port that is free if the port is 0."""
     if settings.port != 0:

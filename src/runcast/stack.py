@@ -17,7 +17,7 @@ from runcast.config import DATABASE_FILE, LOOPBACK_HOSTS, Settings
 from runcast.errors import RuncastError
 from runcast.loading import folder_of
 from runcast.migrated import is_migrated, note_migrated
-from runcast.preflight import hold_data_dir, hold_ports, with_free_port
+from runcast.preflight import hold_data_dir, hold_ports, require_redis_url, with_free_port
 from runcast.readiness import ReadySignal
 from runcast.reload import Generations, Plan, watch_code
 from runcast.supervisor import ChildSpec, Supervisor, describe_exit, run_once, run_quietly, together
@@ -55,6 +55,7 @@ def up(settings: Settings, *, app: str | None, announce: Callable[[Settings], No
 
     """
     settings.require_key_if_exposed()
+    require_redis_url(settings)
     settings = with_free_port(settings)
     is_shared = settings.gateways > 1 or (is_reloaded and hasattr(socket, "SO_REUSEPORT"))
     with hold_ports(settings, is_shared=is_shared), hold_data_dir(settings.data_dir) as lock:

@@ -64,6 +64,10 @@ class SyncRunContext:
         """`with run.message() as answer: answer.write(token)`."""
         return SyncMessage(self._run.message(name), self)
 
+    def stream(self, stream: Any, name: str | None = None) -> str:
+        """See `RunContext.stream`."""
+        return self._wait(self._run.stream(stream, name))
+
     def progress(self, value: float, total: float | None = None, message: str | None = None) -> None:
         """See `RunContext.progress`."""
         self._call(lambda: self._run.progress(value, total, message))

@@ -78,7 +78,7 @@ async def test_what_was_never_put_is_nothing(store: ObjectArtifactStore) -> None
     assert await store.read("run-4/a", 0, 0) is None
 
 
-async def test_a_put_that_fails_leaves_nothing(store: ObjectArtifactStore, url: str, tmp_path: Path) -> None:
+async def test_a_put_that_fails_leaves_nothing(store: ObjectArtifactStore, tmp_path: Path) -> None:
     """What the chunks raise comes out, and neither a half of them nor an upload is left."""
 
     def failing() -> Iterator[bytes]:
@@ -157,7 +157,8 @@ async def test_keys_are_below_the_prefix(s3: S3Server) -> None:
     assert "of/tests/run-10/a" in s3.list_keys()
 
 
-async def test_a_bucket_that_is_not_there_is_unavailable(s3: S3Server) -> None:
+@pytest.mark.usefixtures("s3")
+async def test_a_bucket_that_is_not_there_is_unavailable() -> None:
     """The sentence names the setting; the service's own words follow."""
     with pytest.raises(UnavailableError, match="RUNCAST_ARTIFACTS_URL"):
         await open_artifacts("s3://no-such-bucket").put("run-1/a", b"x")

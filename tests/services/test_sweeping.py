@@ -1,9 +1,12 @@
 """Several processes sweep the same database."""
 
 import asyncio
+from collections import Counter
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from runcast import Runcast
 from runcast.assembly import migrate, open_parts, utc_now
@@ -40,3 +43,31 @@ async def test_what_many_sweepers_find_at_once_one_takes(redis_url: str, tmp_pat
             events = await one.store.read_events(run_id, START, limit=10)
             assert [event.status for event in events] == ["queued", "retrying"]
             assert list(await one.log.read(run_id, START, limit=10))[-1:] == list(events[-1:])
+
+
+class CountingStore:
+    """A store that counts what it is asked."""
+
+    def __init__(self, store: object) -> None:
+        self._store = store
+        self.asked: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        self.asked[name] += 1
+        method: Callable[..., Any] = getattr(self._store, name)
+        return method
+
+
+async def test_a_backlog_costs_a_sweep_one_query(redis_url: str, tmp_path: Path) -> None:
+    """However many runs wait for a worker that isn't there."""
+    settings = Settings.load(redis_url=redis_url, data_dir=tmp_path)
+    await migrate(settings)
+    async with open_parts(settings, Runcast()) as parts:
+        for _ in range(RUNS):
+            await parts.runs.create(RunRequest(prompt="wait 1 second"))
+        store: Any = CountingStore(parts.store)
+        sweeper = Sweeper(
+            store=store, log=parts.log, queue=parts.queue, clock=utc_now, interval_seconds=0, max_attempts=3
+        )
+        assert await sweeper.sweep() == RUNS
+        assert store.asked == {"list_unattended": 1}

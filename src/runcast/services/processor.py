@@ -29,7 +29,7 @@ from runcast.errors import (
 )
 from runcast.events import LoggedEvent
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
-from runcast.records import Claim, Job, Run, RunError
+from runcast.records import Claim, Job, Run, RunError, Schedule
 from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
 from runcast.services.handover import Handover
@@ -111,6 +111,11 @@ class RunProcessor:
             with contextlib.suppress(UnavailableError):
                 await self._store.end_lease(self._worker_id)
 
+    def give_up(self) -> None:
+        """Write no more of any run, as a process that has died. Its runs are another worker's when it is cancelled."""
+        for execution in tuple(self._executions.values()):
+            execution.give_up()
+
     async def _work_until(self, retire: asyncio.Event | None, taking: asyncio.Task[None]) -> None:
         retiring = asyncio.create_task((retire or asyncio.Event()).wait(), name="retirement")
         try:
@@ -130,6 +135,7 @@ class RunProcessor:
             await asyncio.wait(self._jobs, timeout=seconds)
 
     async def _take_jobs(self) -> None:
+        await outlast_outages(lambda: self._queue.set_schedules(_schedules_of(self._app)))
         while True:
             await self._slots.wait_free()
             active = await self._queue.take()
@@ -304,3 +310,16 @@ class RunProcessor:
             await asyncio.wait(self._jobs, timeout=_GIVING_BACK_SECONDS)
             await end_tasks(*self._jobs)
         await end_tasks(*self._errands)
+
+
+def _schedules_of(app: Runcast) -> dict[str, Schedule]:
+    return {
+        runner.name: Schedule(
+            cron=runner.options.cron,
+            timezone=runner.options.timezone,
+            job_name=runner.name,
+            data={"runner": runner.name, "tags": ["schedule"]},
+        )
+        for runner in app.runners.values()
+        if runner.options.cron is not None
+    }
