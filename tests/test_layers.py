@@ -55,6 +55,7 @@ ALLOWED: dict[str, set[str]] = {
     "runcast.readiness": set(),
     "runcast.chaos": WORDS | AUTHORING | {"runcast.backends", "runcast.leash"},
     "runcast.supervisor": WORDS | {"runcast.core", "runcast.leash"},
+    "runcast.pytest_plugin": {"runcast.testing"},
     "runcast.loading": WORDS | AUTHORING,
     "runcast.reload": WORDS | {"runcast.supervisor"},
 }
@@ -64,6 +65,7 @@ ROOTS = {
     "runcast.assembly",
     "runcast.asgi",
     "runcast.embedding",
+    "runcast.testing",
     "runcast.cli",
     "runcast.stack",
     "runcast.doctor",
@@ -124,4 +126,4 @@ def test_the_core_does_no_io_and_reads_no_clock(path: Path) -> None:
 def test_only_settings_read_the_environment() -> None:
     """One place to look what can be set."""
     readers = {name for name, path in modules() if "os.environ" in path.read_text() or "getenv" in path.read_text()}
-    assert readers <= {"runcast.config", "runcast.cli", "runcast.stack"}
+    assert readers <= {"runcast.config", "runcast.cli", "runcast.stack", "runcast.testing"}

@@ -35,7 +35,7 @@ from runcast.gateway.server import create_app, create_upgrades
 from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
-from runcast.ports import JobQueue, RunLog, StatsBoard
+from runcast.ports import JobQueue, RunLog, RunStore, StatsBoard
 from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import ExecutionLimits
 from runcast.services.handover import ChildRuns
@@ -70,6 +70,7 @@ class Parts:
     runs: RunService
     board: StatsBoard
     artifacts: ArtifactService
+    clock: Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,9 @@ async def migrate(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings, app: Runcast, *, clock: Callable[[], datetime] = utc_now
+) -> AsyncIterator[Parts]:
     """Make and start the common parts, and let them go in the reverse order."""
     if settings.redis_url is None:
         raise ConfigurationError("REDIS_URL is not set: `runcast up` starts a Redis of its own, its parts alone don't")
@@ -113,7 +116,7 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
             store=store,
             log=run_log,
             queue=queue,
-            clock=utc_now,
+            clock=clock,
             max_prompt_chars=settings.max_prompt_chars,
         )
         board = RedisStatsBoard(client, ttl_seconds=settings.heartbeat_seconds)
@@ -124,7 +127,16 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
             max_bytes=settings.max_artifact_bytes,
             max_per_run=settings.max_artifacts,
         )
-        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board, artifacts=artifacts)
+        yield Parts(
+            app=app,
+            store=store,
+            log=run_log,
+            queue=queue,
+            runs=runs,
+            board=board,
+            artifacts=artifacts,
+            clock=clock,
+        )
 
 
 async def serve_worker(
@@ -139,30 +151,47 @@ async def serve_worker(
     `on_ready` is called once database and Redis have been reached.
     """
     async with open_parts(settings, app) as parts:
-        processor = RunProcessor(
-            app=app,
-            store=parts.store,
-            log=parts.log,
-            queue=parts.queue,
-            runs=parts.runs,
-            worker_id=_process_id(),
-            clock=utc_now,
-            concurrency=settings.concurrency,
-            lease_seconds=settings.lease_seconds,
-            shutdown_seconds=settings.shutdown_seconds,
-            limits=ExecutionLimits(
-                max_attempts=settings.max_attempts,
-                max_event_bytes=settings.max_event_bytes,
-                park_seconds=settings.park_seconds,
-                cancel_seconds=settings.cancel_seconds,
-                delta_seconds=settings.delta_ms / 1000,
-            ),
-            children=ChildRuns(parts.runs),
-            artifacts=parts.artifacts,
-        )
+        processor = make_processor(settings, parts)
         async with _sweeping(settings, parts):
             on_ready()
             await processor.run(retire=retire, finish_seconds=settings.reload_grace_seconds)
+
+
+def make_processor(settings: Settings, parts: Parts, *, store: RunStore | None = None) -> RunProcessor:
+    """A worker over started parts, on their store or another."""
+    return RunProcessor(
+        app=parts.app,
+        store=store or parts.store,
+        log=parts.log,
+        queue=parts.queue,
+        runs=parts.runs,
+        worker_id=_process_id(),
+        clock=parts.clock,
+        concurrency=settings.concurrency,
+        lease_seconds=settings.lease_seconds,
+        shutdown_seconds=settings.shutdown_seconds,
+        limits=ExecutionLimits(
+            max_attempts=settings.max_attempts,
+            max_event_bytes=settings.max_event_bytes,
+            park_seconds=settings.park_seconds,
+            cancel_seconds=settings.cancel_seconds,
+            delta_seconds=settings.delta_ms / 1000,
+        ),
+        children=ChildRuns(parts.runs),
+        artifacts=parts.artifacts,
+    )
+
+
+def make_sweeper(settings: Settings, parts: Parts) -> Sweeper:
+    """What looks after runs that nobody looks after."""
+    return Sweeper(
+        store=parts.store,
+        log=parts.log,
+        queue=parts.queue,
+        clock=parts.clock,
+        interval_seconds=settings.lease_seconds / 2,
+        max_attempts=settings.max_attempts,
+    )
 
 
 async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -237,15 +266,7 @@ async def open_gateway(
 
 @asynccontextmanager
 async def _sweeping(settings: Settings, parts: Parts) -> AsyncIterator[None]:
-    sweeper = Sweeper(
-        store=parts.store,
-        log=parts.log,
-        queue=parts.queue,
-        clock=utc_now,
-        interval_seconds=settings.lease_seconds / 2,
-        max_attempts=settings.max_attempts,
-    )
-    task = asyncio.create_task(sweeper.run(), name="sweeper")
+    task = asyncio.create_task(make_sweeper(settings, parts).run(), name="sweeper")
     try:
         yield
     finally:

@@ -65,9 +65,8 @@ def create_app(
         api.router.routes.extend(console_routes())
     # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
     pages = ConsolePages(api) if has_console else api
-    served = ArtifactsAsTheyAre(pages, otherwise=GZipMiddleware(pages, minimum_size=1024))
     return Edge(
-        served,
+        ArtifactsAsTheyAre(pages, otherwise=GZipMiddleware(pages, minimum_size=1024)),
         policy=_policy_of(settings, is_identified=authorize is not None),
         max_body_bytes=settings.max_body_bytes,
         has_pages=has_console,

@@ -111,6 +111,11 @@ class RunProcessor:
             with contextlib.suppress(UnavailableError):
                 await self._store.end_lease(self._worker_id)
 
+    def give_up(self) -> None:
+        """Write no more of any run, as a process that has died. Its runs are another worker's when it is cancelled."""
+        for execution in tuple(self._executions.values()):
+            execution.give_up()
+
     async def _work_until(self, retire: asyncio.Event | None, taking: asyncio.Task[None]) -> None:
         retiring = asyncio.create_task((retire or asyncio.Event()).wait(), name="retirement")
         try:
