@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 
 from runcast.agent.inputs import MAX_URL_CHARS, HttpRequest
-from runcast.agent.tools.base import Report, Risk
+from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import Answer, CheckedTransport, describe_refusal, send
 from runcast.errors import ServiceRefusedError
 

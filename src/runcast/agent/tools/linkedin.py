@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 
 from runcast.agent.inputs import LinkedInPost
-from runcast.agent.tools.base import Report, Risk
+from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import (
     Answer,
     check_service_url,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runcast.agent.inputs import Pause, format_seconds
-from runcast.agent.tools.base import Report, Risk
+from runcast.agent.tools.base import Report
 
 
 class WaitTool:
