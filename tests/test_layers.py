@@ -21,6 +21,17 @@ FORBIDDEN_IN_CORE = {
     "datetime",
 }
 
+AUTHORING = {
+    "runcast.app",
+    "runcast.context",
+    "runcast.journaling",
+    "runcast.messages",
+    "runcast.runners",
+    "runcast.steps",
+    "runcast.threads",
+}
+"""What users write runs with: the layer `app`."""
+
 # What each layer may import of Runcast, besides itself; the longest prefix that fits decides.
 ALLOWED: dict[str, set[str]] = {
     "runcast.errors": set(),
@@ -30,17 +41,17 @@ ALLOWED: dict[str, set[str]] = {
     "runcast.config": {"runcast.errors"},
     "runcast.core": WORDS,
     "runcast.ports": WORDS,
-    "runcast.app": WORDS,
+    **dict.fromkeys(AUTHORING, WORDS | AUTHORING),
     "runcast.backends": WORDS | {"runcast.core", "runcast.ports"},
-    "runcast.services": WORDS | {"runcast.core", "runcast.ports", "runcast.app"},
-    "runcast.gateway": WORDS | {"runcast.core", "runcast.ports", "runcast.app", "runcast.services", "runcast.config"},
-    "runcast.agent": WORDS | {"runcast.app", "runcast.config"},
+    "runcast.services": WORDS | AUTHORING | {"runcast.core", "runcast.ports"},
+    "runcast.gateway": WORDS | AUTHORING | {"runcast.core", "runcast.ports", "runcast.services", "runcast.config"},
+    "runcast.agent": WORDS | AUTHORING | {"runcast.config"},
     "runcast.observe": WORDS | {"runcast.config"},
     "runcast.client": WORDS | {"runcast.core"},
     "runcast.transcript": WORDS | {"runcast.client"},
     "runcast.leash": set(),
     "runcast.readiness": set(),
-    "runcast.chaos": WORDS | {"runcast.app", "runcast.backends", "runcast.leash"},
+    "runcast.chaos": WORDS | AUTHORING | {"runcast.backends", "runcast.leash"},
     "runcast.supervisor": WORDS | {"runcast.core", "runcast.leash"},
 }
 ROOTS = {

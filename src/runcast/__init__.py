@@ -3,13 +3,22 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runcast.app import Runcast, RunContext
-    from runcast.errors import FatalError, RuncastError
+    from runcast.app import Limit, Runcast, RunContext, SyncRunContext
+    from runcast.errors import ChildFailedError, FatalError, RunCanceledError, RuncastError
 
-__all__ = ["FatalError", "RunContext", "Runcast", "RuncastError"]
+__all__ = [
+    "ChildFailedError",
+    "FatalError",
+    "Limit",
+    "RunCanceledError",
+    "RunContext",
+    "Runcast",
+    "RuncastError",
+    "SyncRunContext",
+]
 __version__ = "0.1.0"
 
-_HOMES = {"RunContext": "app", "Runcast": "app", "FatalError": "errors", "RuncastError": "errors"}
+_HOMES = {name: "errors" if name.endswith("Error") else "app" for name in __all__}
 
 
 def __getattr__(name: str) -> Any:

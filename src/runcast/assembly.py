@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from runcast.agent.runner import register_prompt_runner
-from runcast.app import PROMPT_RUNNER, Runcast
+from runcast.app import PROMPT_RUNNER, UNDO_RUNNER, Runcast
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.polling import PollingLog
 from runcast.backends.redis_client import close_redis, open_redis
@@ -34,11 +34,14 @@ from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import JobQueue, RunLog, StatsBoard
+from runcast.services.execution import ExecutionLimits
+from runcast.services.handover import ChildRuns
 from runcast.services.hub import RunHub
 from runcast.services.processor import RunProcessor
 from runcast.services.runs import RunService
 from runcast.services.stats import StatsService
 from runcast.services.sweeper import Sweeper
+from runcast.services.undoing import register_undo_runner
 
 log = structlog.get_logger()
 
@@ -87,6 +90,8 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
         raise ConfigurationError("REDIS_URL is not set: `runcast up` starts a Redis of its own, its parts alone don't")
     if PROMPT_RUNNER not in app.runners:
         register_prompt_runner(app, settings)
+    if UNDO_RUNNER not in app.runners:
+        register_undo_runner(app)
     async with AsyncExitStack() as stack:
         store = await open_store(settings.database)
         stack.push_async_callback(store.close)
@@ -124,9 +129,16 @@ async def serve_worker(settings: Settings, app: Runcast) -> None:
             clock=utc_now,
             concurrency=settings.concurrency,
             lease_seconds=settings.lease_seconds,
-            max_attempts=settings.max_attempts,
             shutdown_seconds=settings.shutdown_seconds,
-            max_event_bytes=settings.max_event_bytes,
+            limits=ExecutionLimits(
+                max_attempts=settings.max_attempts,
+                max_event_bytes=settings.max_event_bytes,
+                park_seconds=settings.park_seconds,
+                cancel_seconds=settings.cancel_seconds,
+                delta_seconds=settings.delta_ms / 1000,
+            ),
+            children=ChildRuns(parts.runs),
+            artifacts=parts.artifacts,
         )
         async with _sweeping(settings, parts):
             await processor.run()

@@ -59,6 +59,15 @@ class Settings(BaseSettings):
     concurrency: int = Field(default=50, ge=1, le=10_000, description="Runs one worker executes at once.")
     lease_seconds: float = Field(default=6, ge=1, description="How long a silent worker keeps its runs.")
     max_attempts: int = Field(default=3, ge=1, description="Attempts before a run whose workers die is failed.")
+    park_seconds: float = Field(
+        default=60, ge=0, description="How long a waiting run is held by its worker before it is parked."
+    )
+    cancel_seconds: float = Field(
+        default=30, ge=0, description="How long a runner that is told to stop may clean up before it is left to itself."
+    )
+    delta_ms: float = Field(
+        default=10, ge=0, le=1_000, description="Window in which a message's bits are joined at the source; 0: none."
+    )
     shutdown_seconds: float = Field(default=10, ge=0, description="How long a stopping worker lets runs finish.")
 
     # Limits

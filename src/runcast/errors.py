@@ -192,6 +192,37 @@ class FatalError(RuncastError):
     title = "The run failed"
 
 
+class StepTimedOutError(RuncastError, TimeoutError):
+    """A step's function has not ended in its time. It may be tried again."""
+
+    code = "step_timed_out"
+    title = "The step took too long"
+
+
+class RunCanceledError(RuncastError):
+    """Raised in a plain function whose run was canceled or has used up its time: clean up and return."""
+
+    code = "run_canceled"
+    title = "The run was canceled"
+    http_status = 409
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} is to stop")
+
+
+class ChildFailedError(RuncastError):
+    """A run that another has started and waits for ended otherwise than as done."""
+
+    code = "child_failed"
+    title = "A child run did not succeed"
+
+    def __init__(self, run_id: str, status: str, error: object) -> None:
+        why = getattr(error, "message", None)
+        super().__init__(f"child run {run_id} ended as {status}" + (f": {why}" if why else ""))
+        self.run_id = run_id
+        self.status = status
+
+
 class PromptNotUnderstoodError(InvalidInputError):
     """A prompt outside the grammar, or past its limits; nothing of it was executed."""
 

@@ -82,6 +82,8 @@ class EventType(StrEnum):
     PLAN_GENERATED = "plan_generated"
     INPUT_REQUESTED = "input_requested"
     INPUT_RESOLVED = "input_resolved"
+    CHILD_STARTED = "child_started"
+    CHILD_ENDED = "child_ended"
     PROGRESS = "progress"
     LOG = "log"
     ARTIFACT = "artifact"
@@ -99,6 +101,8 @@ RESERVED_EVENT_TYPES: Final = frozenset(
         EventType.STEP_RESET,
         EventType.INPUT_REQUESTED,
         EventType.INPUT_RESOLVED,
+        EventType.CHILD_STARTED,
+        EventType.CHILD_ENDED,
     }
 )
 """Types that change state in the database: a runner causes them through `RunContext`, never by `emit`."""

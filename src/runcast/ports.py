@@ -325,6 +325,10 @@ class ActiveJob(Protocol):
         """Give the job back for another worker, after the delay."""
         ...
 
+    async def discard(self) -> None:
+        """The job leaves the queue without a trace: the same may be added again. Never raises `UnavailableError`."""
+        ...
+
 
 class JobQueue(Protocol):
     """Hands jobs to workers. The store is the truth: a job that comes twice or late is recognised there.

@@ -37,6 +37,7 @@ _BLOCK_SECONDS: Final = 5  # longest wait for a job in one command
 _SOCKET_TIMEOUT_SECONDS: Final = 20  # above the longest block, which BullMQ limits to 10 s
 _RETRY_SECONDS: Final = 0.5
 _KEEP_FINISHED: Final = {"age": 3600, "count": 1000}
+_KEEP_NOTHING: Final = {"count": 0}
 _NEVER: Final = 1_000_000  # stalls before BullMQ itself would fail a job
 
 
@@ -138,16 +139,18 @@ class BullMQQueue:
         if tracked is not None and tracked["token"] == job.token:
             self._worker.lockManager.untrack_job(job.id)
 
-    async def finish(self, job: Any, error: RunError | None, *, take_next: bool) -> "ActiveBullMQJob | None":
+    async def finish(
+        self, job: Any, error: RunError | None, *, take_next: bool = False, keep: Any = _KEEP_FINISHED
+    ) -> "ActiveBullMQJob | None":
         """Move a job out of the queue and, in the same round trip, take the next."""
         backend, token = self._worker.backend, job.token
         try:
             with redis_errors():
                 if error is None:
-                    answer = await backend.moveToCompleted(job, None, _KEEP_FINISHED, token, fetch_next=take_next)
+                    answer = await backend.moveToCompleted(job, None, keep, token, fetch_next=take_next)
                 else:
                     reason = f"{error.code}: {error.message}"
-                    answer = await backend.moveToFailed(job, reason, _KEEP_FINISHED, token, fetch_next=take_next)
+                    answer = await backend.moveToFailed(job, reason, keep, token, fetch_next=take_next)
                 return await self._read_next(answer["result"], token) if take_next else None
         except (UnavailableError, TypeError) as failure:
             # TypeError is BullMQ's word for a lock that was lost. The job comes back, and the claim will drop it.
@@ -192,6 +195,10 @@ class ActiveBullMQJob:
     async def release(self, *, delay_seconds: float = 0) -> None:
         """See `ActiveJob.release`."""
         await self._queue.release(self._job, delay_seconds)
+
+    async def discard(self) -> None:
+        """See `ActiveJob.discard`."""
+        await self._queue.finish(self._job, None, keep=_KEEP_NOTHING)
 
 
 class _BullMQScript:

@@ -1,4 +1,4 @@
-"""One attempt at executing one run, from the claim to its last event.
+"""One attempt at executing one run, from the claim to its last event, or until it is parked or to be tried again.
 
 Order of the end: committed to the database, then published, then the job leaves the queue. Whoever dies in between
 leaves something that the next attempt or the archive completes.
@@ -6,24 +6,64 @@ leaves something that the next attempt or the archive completes.
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Any, Final
 
 import structlog
 
 from runcast.app import Runcast, RunContext, describe_error
-from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
+from runcast.core.pacing import Backoff
+from runcast.core.replay import is_committed
+from runcast.errors import FatalError, InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
 from runcast.ports import RunLog, RunStore
-from runcast.records import Claim, Run, RunError, StatusChange
-from runcast.services.journal import RunJournal
+from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange, Step
+from runcast.runners import Runner
+from runcast.services.journal import Artifacts, Children, Past, RunJournal
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.takeover import take_over
-from runcast.services.writer import RunWriter
+from runcast.services.waiting import Slot, TimeLimit, Waits
+from runcast.services.writer import Facts, RunWriter
+from runcast.steps import to_json
+from runcast.threads import call_in_thread
 
 log = structlog.get_logger()
+
+_BACKOFF: Final = Backoff(base_seconds=1, cap_seconds=300)
+
+
+class Outcome(Enum):
+    """What has become of the run with this attempt."""
+
+    BROKEN = auto()  # it broke, or another attempt has the run
+    ENDED = auto()
+    PARKED = auto()  # nobody holds it until it is due, or answered
+    RETRYING = auto()  # it failed, and is due again
+    INTERRUPTED = auto()  # the worker stops, and leaves it to another
+
+
+class _Stop(Enum):
+    """Why a runner is stopped."""
+
+    CANCEL = auto()
+    TIMEOUT = auto()
+    PARK = auto()
+    INTERRUPT = auto()
+    FENCED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionLimits:
+    """What an attempt may. Times are in seconds."""
+
+    max_attempts: int  # how often a run's worker may be lost
+    max_event_bytes: int
+    park_seconds: float  # how long a run that waits is held
+    cancel_seconds: float  # how long a runner that is stopped may clean up
+    delta_seconds: float  # in which a message's bits are joined
 
 
 def tell_running(run: Run, now: datetime) -> LoggedEvent:
@@ -41,7 +81,7 @@ def tell_running(run: Run, now: datetime) -> LoggedEvent:
 
 
 class Execution:
-    """Call `run` once; `cancel` and `interrupt` may come at any time."""
+    """Call `run` once; `cancel`, `interrupt` and the `receive_` methods may come at any time."""
 
     def __init__(
         self,
@@ -52,11 +92,15 @@ class Execution:
         log: RunLog,
         lease: Lease,
         clock: Callable[[], datetime],
-        max_attempts: int,
-        max_event_bytes: int,
+        jitter: Callable[[], float],
+        limits: ExecutionLimits,
+        slot: Slot,
+        children: Children,
+        artifacts: Artifacts,
     ) -> None:
-        self.is_over = False  # whether the run has ended: nothing is left for another attempt
-        self.error: RunError | None = None  # why it failed, once it is over
+        self.outcome = Outcome.BROKEN
+        self.error: RunError | None = None  # why it failed, once it has ended
+        self.due_at: datetime | None = None  # when it is to go on, if that is known
         self._run: Final = claim.run
         self._previous: Final = claim.previous
         self._told: Final = claim.told
@@ -65,27 +109,20 @@ class Execution:
         self._log: Final = log
         self._lease: Final = lease
         self._clock: Final = clock
-        self._max_attempts: Final = max_attempts
-        self._max_event_bytes: Final = max_event_bytes
+        self._jitter: Final = jitter
+        self._limits: Final = limits
+        self._slot: Final = slot
+        self._children: Final = children
+        self._artifacts: Final = artifacts
         self._writer: RunWriter | None = None
+        self._journal: RunJournal | None = None
+        self._waits: Waits | None = None
         self._task: asyncio.Task[Any] | None = None  # the runner
+        self._stop: _Stop | None = None
+        self._stopping: Final = asyncio.Event()
+        self._parking: tuple[StatusChange, tuple[Memo, ...]] | None = None
         self._is_cancel_requested = claim.run.cancel_requested_at is not None
-        self._is_interrupted = False
         self._has_ended = False  # whether the last event is written, if not yet arrived
-
-    async def run(self) -> None:
-        """Execute the run, and return once all that it said has arrived, or another attempt has it."""
-        writer = self._writer = await self._open_writer()
-        writer.start()
-        try:
-            await self._execute(writer)
-            if self._has_ended:
-                await writer.flush()
-                self.is_over = True
-        except StaleAttemptError:
-            log.warning("❌ the run is another worker's now", run_id=self._run.id, attempt=self._run.attempt)
-        finally:
-            await writer.close()
 
     @property
     def run_id(self) -> str:
@@ -98,90 +135,156 @@ class Execution:
         return self._run.attempt
 
     @property
-    def is_interrupted(self) -> bool:
-        """Whether the worker stops, and leaves the run to another."""
-        return self._is_interrupted and not self._has_ended
+    def claimed(self) -> Run:
+        """The run as it was claimed."""
+        return self._run
+
+    async def run(self) -> None:
+        """Execute the run, and return once all that it said has arrived, or another attempt has it."""
+        writer = self._writer = await self._open_writer()
+        writer.start()
+        try:
+            await self._execute(writer)
+            if self._has_ended or self.outcome is Outcome.RETRYING:
+                await writer.flush()
+                self.outcome = Outcome.ENDED if self._has_ended else Outcome.RETRYING
+        except StaleAttemptError:
+            if self.outcome is not Outcome.PARKED:
+                self.outcome = Outcome.BROKEN
+                log.warning("❌ the run is another worker's now", run_id=self._run.id, attempt=self._run.attempt)
+        finally:
+            await writer.close()
 
     def cancel(self) -> None:
         """Somebody asked for the run to be canceled: tell watchers and stop the runner."""
-        if self._is_cancel_requested or self._is_interrupted or self._has_ended:
+        if self._is_cancel_requested or self._stop is not None or self._has_ended:
             return
         if self._writer is not None and self._writer.is_fenced:
             return
         self._is_cancel_requested = True
         if self._writer is not None and self._task is not None and not self._task.done():
             self._write_status(self._writer, RunStatus.CANCELING)
-            self._task.cancel()
+            self._stop_runner(_Stop.CANCEL)
 
     def give_up(self) -> None:
         """Somebody else has the run: stop at once and write no more."""
         if self._writer is not None:
             self._writer.give_up()
 
+    def park(self) -> None:
+        """Leave the run to whoever takes it later, if it only waits."""
+        if self._stop is not None or self._waits is None or self._journal is None or self._has_ended:
+            return
+        if self._waits.may_park(self._journal.open_steps):
+            change = StatusChange(
+                status=self._waits.status, at=self._clock(), due_at=self._waits.due_at, is_parked=True
+            )
+            self._parking = change, self._journal.parked_memos
+            self._journal.is_closed = True
+            self._stop_runner(_Stop.PARK)
+        elif self._waits.is_waiting:
+            self._waits.park_later()
+
     def interrupt(self) -> None:
         """The worker stops: leave the run to another."""
-        self._is_interrupted = True
-        if self._task is not None:
-            self._task.cancel()
+        self.park()
+        if self._stop is None:
+            self.outcome = Outcome.INTERRUPTED
+            self._stop_runner(_Stop.INTERRUPT)
+
+    async def receive_answers(self) -> None:
+        """Something that the run has asked may have been answered."""
+        if self._journal is not None and self._stop is None:
+            await self._journal.receive_answers()
+
+    def receive_child_ended(self, run_id: str | None = None) -> None:
+        """A run that this one has started, or any, may have ended."""
+        if self._journal is not None:
+            self._journal.receive_child_ended(run_id)
 
     async def _execute(self, writer: RunWriter) -> None:
-        attempt = self._run.attempt
+        past = await self._read_past() if self._run.attempt > 1 else Past()
         if self._is_cancel_requested:
-            await self._take_back_steps(writer)
+            self._take_back(writer, past)
             self._end(writer, RunStatus.CANCELED)
-        elif attempt > self._max_attempts:
-            await self._take_back_steps(writer)
-            lost = RunError(code="worker_lost", message=f"its worker was lost {attempt - 1} times")
+        elif self._run.losses >= self._limits.max_attempts:
+            self._take_back(writer, past)
+            lost = RunError(code="worker_lost", message=f"its worker was lost {self._run.losses} times")
             self._end(writer, RunStatus.FAILED, error=lost)
         else:
             if self._told is None:
-                await self._announce(writer)
-            if self._is_cancel_requested:  # it came while we announced
-                self._end(writer, RunStatus.CANCELED)
-                return
-            if self._is_interrupted:
-                return
-            self._task = asyncio.create_task(self._call_runner(writer), name=f"run-{self._run.id}")
-            await asyncio.wait([self._task])
-            self._conclude(writer, self._task)
+                self._announce(writer, past)
+            if self._stop is None:  # the worker may have been told to stop by now
+                await self._execute_runner(writer, past)
 
-    async def _announce(self, writer: RunWriter) -> None:
-        attempt = self._run.attempt
-        if attempt > 1:
-            if self._previous is not RunStatus.RETRYING:
-                payload = {"status": RunStatus.RETRYING, "attempt": attempt, "reason": "worker_lost"}
-                writer.write(EventType.RUN_STATUS, payload)
-            await self._take_back_steps(writer)
-        self._write_status(writer, RunStatus.RUNNING)
-
-    async def _take_back_steps(self, writer: RunWriter) -> None:
-        steps = await outlast_outages(lambda: self._store.list_steps(self._run.id))
-        for step in steps:
-            taken_back = replace(
-                step, status=StepStatus.CANCELED, attempt=self._run.attempt, ended_at=step.ended_at or self._clock()
-            )
-            writer.write(EventType.STEP_RESET, {"stepId": step.id}, step_id=step.id, step=taken_back)
-
-    async def _call_runner(self, writer: RunWriter) -> Any:
-        run = self._run
-        runner = self._app.get_runner(run.runner)
-        journal = RunJournal(writer, clock=self._clock)
+    async def _execute_runner(self, writer: RunWriter, past: Past) -> None:
         try:
-            return await runner(RunContext(run_id=run.id, attempt=run.attempt, journal=journal), run.input)
+            runner = self._app.get_runner(self._run.runner)
+        except RuncastError as error:
+            self._end(writer, RunStatus.FAILED, error=describe_error(error))
+            return
+        limit = TimeLimit(runner.options.timeout_seconds, lambda: self._stop_runner(_Stop.TIMEOUT))
+        self._waits = Waits(slot=self._slot, limit=limit, park_seconds=self._limits.park_seconds, on_park=self.park)
+        self._journal = RunJournal(
+            writer,
+            clock=self._clock,
+            store=self._store,
+            waits=self._waits,
+            children=self._children,
+            artifacts=self._artifacts,
+            past=past,
+        )
+        limit.run()
+        self._task = asyncio.create_task(self._call_runner(runner, self._journal), name=f"run-{self._run.id}")
+        try:
+            await self._wait_runner(self._task)
         finally:
-            if not writer.is_fenced and not self._is_interrupted:
-                journal.cancel_open_steps()
+            self._waits.close()
+        await self._conclude(writer, self._journal, self._task, runner)
 
-    def _conclude(self, writer: RunWriter, task: asyncio.Task[Any]) -> None:
+    async def _call_runner(self, runner: Runner, journal: RunJournal) -> Any:
+        run = self._run
+        context = RunContext(
+            run_id=run.id,
+            attempt=run.attempt,
+            journal=journal,
+            parent_id=run.parent_id,
+            delta_seconds=self._limits.delta_seconds,
+        )
+        if runner.is_async:
+            return to_json(await runner(context, run.input))
+        return to_json(await call_in_thread(lambda blocking: runner(blocking, run.input), context))
+
+    async def _wait_runner(self, task: asyncio.Task[Any]) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        if not task.done():
+            await asyncio.wait({task}, timeout=self._limits.cancel_seconds)
+        if not task.done():
+            log.warning("❌ a runner that was told to stop goes on; it is left to itself", run_id=self._run.id)
+            task.add_done_callback(_forget_result)
+
+    async def _conclude(self, writer: RunWriter, journal: RunJournal, task: asyncio.Task[Any], runner: Runner) -> None:
         if writer.is_fenced:
             raise StaleAttemptError(self._run.id, self._run.attempt)
-        if task.cancelled():
+        if self._stop is _Stop.PARK:
+            await self._leave_parked(writer)
+            return
+        if self._stop is _Stop.INTERRUPT and (not task.done() or task.cancelled()):
+            return
+        journal.cancel_open_steps()
+        journal.is_closed = True
+        self.outcome = Outcome.BROKEN
+        if self._stop is _Stop.TIMEOUT:
+            late = RunError(code="timed_out", message=f"it has worked for {runner.options.timeout_seconds:g} s")
+            self._end(writer, RunStatus.TIMED_OUT, error=late)
+        elif not task.done() or task.cancelled():
             self._conclude_cancelled(writer)
         elif (failure := task.exception()) is not None:
-            # Our own errors say all there is to say; of others their author has to know the place.
-            trace = None if isinstance(failure, RuncastError) else failure
-            log.info("run failed", run_id=self._run.id, error=repr(failure), exc_info=trace)
-            self._end(writer, RunStatus.FAILED, error=describe_error(failure))
+            self._conclude_failed(writer, failure, runner)
         else:
             try:
                 self._end(writer, RunStatus.DONE, output=task.result())
@@ -191,9 +294,92 @@ class Execution:
     def _conclude_cancelled(self, writer: RunWriter) -> None:
         if self._is_cancel_requested:
             self._end(writer, RunStatus.CANCELED)
-        elif not self._is_interrupted:
+        else:
             stopped = RunError(code="runner_cancelled", message="the runner cancelled itself")
             self._end(writer, RunStatus.FAILED, error=stopped)
+
+    def _conclude_failed(self, writer: RunWriter, failure: BaseException, runner: Runner) -> None:
+        if self._is_cancel_requested:  # its way to stop
+            self._end(writer, RunStatus.CANCELED)
+            return
+        # Our own errors say all there is to say; of others their author has to know the place.
+        trace = None if isinstance(failure, RuncastError) else failure
+        log.info("run failed", run_id=self._run.id, error=repr(failure), exc_info=trace)
+        if self._run.failures < runner.options.retries and not isinstance(failure, FatalError | InvalidInputError):
+            self._try_later(writer, describe_error(failure))
+        else:
+            self._end(writer, RunStatus.FAILED, error=describe_error(failure))
+
+    def _try_later(self, writer: RunWriter, error: RunError) -> None:
+        seconds = _BACKOFF.delay_seconds(self._run.failures + 1, jitter=self._jitter())
+        now = self._clock()
+        self.due_at = now + timedelta(seconds=seconds)
+        change = StatusChange(status=RunStatus.RETRYING, at=now, error=error, due_at=self.due_at, is_failure=True)
+        payload = {
+            "status": RunStatus.RETRYING,
+            "attempt": self._run.attempt + 1,
+            "reason": "failed",
+            "error": {"code": error.code, "message": error.message},
+            "retryInMs": round(seconds * 1000),
+        }
+        writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
+        self.outcome = Outcome.RETRYING
+
+    async def _leave_parked(self, writer: RunWriter) -> None:
+        """Nobody holds the run from here on. What it was told to watchers before has to stand in the archive first."""
+        assert self._parking is not None  # noqa: S101 - set with the reason to stop
+        change, memos = self._parking
+        await writer.flush()
+        commit = Commit(run_id=self._run.id, attempt=self._run.attempt, events=(), memos=memos)
+        self.due_at = change.due_at
+        if change.status is RunStatus.DELAYED:
+            await outlast_outages(lambda: self._store.commit(commit))
+            payload: dict[str, Any] = {"status": RunStatus.DELAYED}
+            if change.due_at is not None:
+                payload["dueAt"] = format_ts(change.due_at)
+            self.outcome = Outcome.PARKED
+            writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
+            await writer.flush()
+        else:
+            await outlast_outages(lambda: self._store.commit(replace(commit, change=change)))
+            self.outcome = Outcome.PARKED
+
+    def _stop_runner(self, reason: _Stop) -> None:
+        if self._stop is None or reason is _Stop.FENCED:
+            self._stop = reason
+            if self._journal is not None:
+                self._journal.is_ending = True
+            if self._task is not None:
+                self._task.cancel()
+            self._stopping.set()
+
+    async def _read_past(self) -> Past:
+        run_id = self._run.id
+        steps = await outlast_outages(lambda: self._store.list_steps(run_id))
+        memos = await outlast_outages(lambda: self._store.read_memos(run_id))
+        requests = await outlast_outages(lambda: self._store.list_requests(run_id))
+        return Past(tuple(steps), memos, tuple(requests))
+
+    def _announce(self, writer: RunWriter, past: Past) -> None:
+        attempt = self._run.attempt
+        if attempt > 1:
+            if self._previous in {RunStatus.RUNNING, RunStatus.CANCELING}:
+                payload = {"status": RunStatus.RETRYING, "attempt": attempt, "reason": "worker_lost"}
+                writer.write(EventType.RUN_STATUS, payload)
+            self._take_back(writer, past)
+        self._write_status(writer, RunStatus.RUNNING)
+
+    def _take_back(self, writer: RunWriter, past: Past) -> None:
+        """What an earlier attempt has begun and not committed is no longer part of the run."""
+        for step in past.steps:
+            if not is_committed(step):
+                self._reset(writer, step)
+
+    def _reset(self, writer: RunWriter, step: Step) -> None:
+        taken_back = replace(
+            step, status=StepStatus.CANCELED, attempt=self._run.attempt, ended_at=step.ended_at or self._clock()
+        )
+        writer.write(EventType.STEP_RESET, {"stepId": step.id}, step_id=step.id, facts=Facts(step=taken_back))
 
     def _end(self, writer: RunWriter, status: RunStatus, *, output: Any = None, error: RunError | None = None) -> None:
         change = StatusChange(status=status, at=self._clock(), output=output, error=error)
@@ -201,9 +387,9 @@ class Execution:
         if error is not None:
             payload["error"] = {"code": error.code, "message": error.message}
         if status is RunStatus.DONE:
-            writer.write(EventType.RUN_COMPLETED, {**payload, "output": output}, change=change)
-        else:
-            writer.write(EventType.RUN_STATUS, payload, change=change)
+            payload["output"] = output
+        event_type = EventType.RUN_COMPLETED if status is RunStatus.DONE else EventType.RUN_STATUS
+        writer.write(event_type, payload, facts=Facts(change=change))
         self._has_ended = True
         self.error = error
 
@@ -211,7 +397,8 @@ class Execution:
         payload: dict[str, Any] = {"status": status}
         if self._run.attempt > 1:
             payload["attempt"] = self._run.attempt
-        writer.write(EventType.RUN_STATUS, payload, change=StatusChange(status=status, at=self._clock()))
+        change = StatusChange(status=status, at=self._clock())
+        writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
 
     async def _open_writer(self) -> RunWriter:
         run, told = self._run, self._told
@@ -227,13 +414,14 @@ class Execution:
             log=self._log,
             lease=self._lease,
             clock=self._clock,
-            max_event_bytes=self._max_event_bytes,
-            on_fenced=self._stop_runner,
+            max_event_bytes=self._limits.max_event_bytes,
+            on_fenced=lambda: self._stop_runner(_Stop.FENCED),
         )
         if told is not None:
             writer.publish(told)
         return writer
 
-    def _stop_runner(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+
+def _forget_result(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,94 +1,326 @@
-"""A run's journal: what a runner says of its steps and its text, as events and records for the writer."""
+"""A run's journal: what a runner says and waits for, as events and facts for the writer.
 
+It knows what earlier attempts have committed (`Past`) and says it again to nobody. When the run is parked the journal
+is closed: the runner is unwound, and what it still says is dropped.
+"""
+
+import asyncio
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, Final
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
 
-from runcast.events import EventType, StepStatus
-from runcast.records import RunError, Step
-from runcast.services.writer import RunWriter
+from runcast.core.replay import Replay, is_committed
+from runcast.events import EventType, RequestKind, RunStatus, StepStatus
+from runcast.journaling import BegunMessage, BegunStep, KeptArtifact
+from runcast.messages import told_text
+from runcast.ports import RunStore
+from runcast.records import Answer, Memo, Request, Run, RunError, Step, Undo
+from runcast.services.outages import outlast_outages
+from runcast.services.questions import Questions
+from runcast.services.waiting import Wait, Waits
+from runcast.services.writer import Facts, RunWriter
 
 _MAX_INPUT_BYTES: Final = 16_384
 
 
-class RunJournal:
-    """`app.Journal` over a writer. Numbers the steps of one attempt: `step-1`, `step-2`, …"""
+class Past(NamedTuple):
+    """What earlier attempts have committed."""
 
-    def __init__(self, writer: RunWriter, *, clock: Callable[[], datetime]) -> None:
+    steps: tuple[Step, ...] = ()
+    memos: Mapping[str, Any] = {}
+    requests: tuple[Request, ...] = ()
+
+
+class Children(Protocol):
+    """How a run starts others."""
+
+    async def start(self, runner: str, value: Mapping[str, Any], *, parent_id: str, key: str) -> Run:
+        """A run of the runner with this parent; the same for the same key."""
+        ...
+
+
+class Artifacts(Protocol):
+    """How a run keeps what it has made."""
+
+    async def keep(
+        self,
+        run_id: str,
+        artifact_id: str,
+        name: str,
+        *,
+        data: bytes | None,
+        path: Path | None,
+        url: str | None,
+        content_type: str | None,
+    ) -> KeptArtifact:
+        """Keep it under its id; keeping it again replaces it."""
+        ...
+
+
+class RunJournal:
+    """`journaling.Journal` over a writer."""
+
+    def __init__(
+        self,
+        writer: RunWriter,
+        *,
+        clock: Callable[[], datetime],
+        store: RunStore,
+        waits: Waits,
+        children: Children,
+        artifacts: Artifacts,
+        past: Past,
+    ) -> None:
+        self.is_closed = False  # whether what the runner says is dropped: the run is parked
+        self.is_ending = False  # whether the runner is being stopped: what it still says are its last words
         self._writer: Final = writer
         self._clock: Final = clock
+        self._store: Final = store
+        self._waits: Final = waits
+        self._children: Final = children
+        self._artifacts: Final = artifacts
+        self._replay: Final = Replay(past.steps)
+        self._memos: Final = dict(past.memos)
         self._steps: Final[dict[str, Step]] = {}  # those begun in this attempt, by id
+        self._turns: Final[dict[str, int]] = {}  # how many of a kind there were: messages, sleeps, children, artifacts
+        self._awaited: Final[dict[str, asyncio.Event]] = {}  # children, by id: set when one may have ended
+        self._questions: Final = Questions(
+            writer, store=store, waits=waits, clock=clock, past=past.requests, is_ending=lambda: self.is_ending
+        )
+
+    @property
+    def open_steps(self) -> dict[str, str | None]:
+        """The steps begun and not ended, each with the one it is part of."""
+        return {step.id: step.parent_id for step in self._steps.values() if step.status is StepStatus.RUNNING}
+
+    @property
+    def parked_memos(self) -> tuple[Memo, ...]:
+        """What has to be kept of waits that no event tells of."""
+        return tuple(Memo(key, value) for key, value in self._memos.items() if key.startswith("sleep:"))
 
     def write(self, event_type: EventType, payload: Mapping[str, Any], *, step_id: str | None = None) -> None:
         """See `Journal.write`."""
-        self._writer.write(event_type, payload, step_id=step_id)
+        if not self.is_closed:
+            self._writer.write(event_type, payload, step_id=step_id)
 
-    async def start_step(self, name: str, input: Any) -> str:  # noqa: A002 - the contract's word
+    def start_step(self, name: str, input: Any, *, parent_id: str | None) -> BegunStep:  # noqa: A002
         """See `Journal.start_step`."""
-        index = len(self._steps) + 1
+        shown = _shown(input)
+        recorded = self._replay.find(name, shown, parent_id=parent_id)
+        if recorded is not None and is_committed(recorded):
+            return BegunStep(recorded.id, is_done=True, output=recorded.output)
+        index = self._replay.next_index() if recorded is None else recorded.index
         step = Step(
             run_id=self._writer.run_id,
-            id=f"step-{index}",
+            id=f"step-{index}" if recorded is None else recorded.id,
             name=name,
             index=index,
             status=StepStatus.RUNNING,
             attempt=self._writer.attempt,
-            input=_shown(input),
+            input=shown,
             started_at=self._clock(),
+            parent_id=parent_id,
         )
-        payload = {"stepId": step.id, "name": name, "index": index}
-        if step.input is not None:
-            payload["input"] = step.input
-        self._write_step(EventType.STEP_STARTED, payload, step)
-        return step.id
+        self._write_step(EventType.STEP_STARTED, _started(step), step)
+        return BegunStep(step.id)
 
-    async def succeed_step(self, step_id: str, output: Any) -> None:
+    def restart_step(self, step_id: str, number: int) -> None:
+        """See `Journal.restart_step`."""
+        step = replace(
+            self._steps[step_id], status=StepStatus.RUNNING, error=None, started_at=self._clock(), ended_at=None
+        )
+        self._write_step(EventType.STEP_STARTED, {**_started(step), "try": number}, step)
+
+    async def succeed_step(self, step_id: str, output: Any, *, undo: Undo | None) -> None:
         """See `Journal.succeed_step`."""
-        step = self._end(step_id, StepStatus.SUCCEEDED, output=output)
+        step = self._end(step_id, StepStatus.SUCCEEDED, output=output, undo=undo)
         payload = {"stepId": step_id, "output": output, "ms": _milliseconds(step)}
-        await self._writer.wait_archived(self._write_step(EventType.STEP_SUCCEEDED, payload, step))
+        await self._commit(self._write_step(EventType.STEP_SUCCEEDED, payload, step))
 
-    async def fail_step(self, step_id: str, error: RunError) -> None:
+    async def fail_step(self, step_id: str, error: RunError, *, retry_in_seconds: float | None) -> None:
         """See `Journal.fail_step`."""
         step = self._end(step_id, StepStatus.FAILED, error=error)
-        await self._writer.wait_archived(self._write_failure(step, error))
+        await self._commit(self._write_failure(step, error, retry_in_seconds))
 
     def cancel_step(self, step_id: str) -> None:
         """See `Journal.cancel_step`."""
-        if self._steps[step_id].status is StepStatus.RUNNING and not self._writer.is_fenced:
+        step = self._steps.get(step_id)
+        if step is not None and step.status is StepStatus.RUNNING and not self._writer.is_fenced:
             error = RunError(code="canceled", message="the step was cut short")
-            self._write_failure(self._end(step_id, StepStatus.CANCELED, error=error), error)
+            self._write_failure(self._end(step_id, StepStatus.CANCELED, error=error), error, None)
 
     def cancel_open_steps(self) -> None:
         """The runner has ended: whatever step has not ended by itself was cut short."""
         for step_id in tuple(self._steps):
             self.cancel_step(step_id)
 
-    def _write_failure(self, step: Step, error: RunError) -> int:
-        payload = {"stepId": step.id, "error": {"code": error.code, "message": error.message}, "willRetry": False}
+    def start_message(self, name: str | None, *, step_id: str | None) -> BegunMessage:
+        """See `Journal.start_message`."""
+        message_id = name or f"message-{self._take_turn('message')}"
+        if (said := self._memos.get(f"message:{message_id}")) is not None:
+            return BegunMessage(message_id, said["text"])
+        self.write(EventType.MESSAGE_STARTED, {"messageId": message_id}, step_id=step_id)
+        return BegunMessage(message_id)
+
+    def complete_message(self, message_id: str, text: str, *, step_id: str | None) -> None:
+        """See `Journal.complete_message`."""
+        memo = self._remember(f"message:{message_id}", {"text": text})
+        payload = {"messageId": message_id, **told_text(text)}
+        self._write_fact(EventType.MESSAGE_COMPLETED, payload, Facts(memo=memo), step_id=step_id)
+
+    async def ask(
+        self,
+        kind: RequestKind,
+        prompt: str,
+        schema: Mapping[str, Any],
+        *,
+        preview: Any,
+        timeout_seconds: float | None,
+        step_id: str | None,
+    ) -> Answer:
+        """See `Journal.ask`."""
+        return await self._questions.ask(
+            kind, prompt, schema, preview=preview, timeout_seconds=timeout_seconds, step_id=step_id
+        )
+
+    async def receive_answers(self) -> None:
+        """Something may have been answered."""
+        await self._questions.receive_answers()
+
+    async def sleep_until(self, moment: datetime | None, *, seconds: float, step_id: str | None) -> None:
+        """See `Journal.sleep_until`."""
+        key = f"sleep:{self._take_turn('sleep')}"
+        if (kept := self._memos.get(key)) is not None:
+            until = datetime.fromisoformat(kept["until"])
+        else:
+            until = moment or self._clock() + timedelta(seconds=seconds)
+            self._remember(key, {"until": until.isoformat()})
+        with self._waits.wait(Wait(status=RunStatus.DELAYED, step_id=step_id, until=until)):
+            await asyncio.sleep((until - self._clock()).total_seconds())
+
+    async def start_child(self, runner: str, value: Mapping[str, Any], *, step_id: str | None) -> str:
+        """See `Journal.start_child`."""
+        key = f"child:{self._take_turn('child')}"
+        if (known := self._memos.get(key)) is not None:
+            return str(known["runId"])
+        child_key = f"{key}:{self._writer.run_id}"
+        child = await outlast_outages(
+            lambda: self._children.start(runner, value, parent_id=self._writer.run_id, key=child_key)
+        )
+        memo = self._remember(key, {"runId": child.id})
+        payload = {"runId": child.id, "runner": runner}
+        self._write_fact(EventType.CHILD_STARTED, payload, Facts(memo=memo), step_id=step_id)
+        return child.id
+
+    async def wait_child(self, run_id: str, *, step_id: str | None) -> Run:
+        """See `Journal.wait_child`."""
+        may_have_ended = self._awaited.setdefault(run_id, asyncio.Event())
+        with self._waits.wait(Wait(status=RunStatus.RUNNING, step_id=step_id, can_park=False)):
+            while not (child := await self._get_run(run_id)).status.is_final:
+                may_have_ended.clear()
+                await may_have_ended.wait()
+        self._tell_child_ended(child, step_id)
+        return child
+
+    def receive_child_ended(self, run_id: str | None = None) -> None:
+        """A child, or any, may have ended."""
+        for child_id, event in self._awaited.items():
+            if run_id in (None, child_id):
+                event.set()
+
+    async def add_artifact(
+        self,
+        name: str,
+        *,
+        data: bytes | None,
+        path: Path | None,
+        url: str | None,
+        content_type: str | None,
+        step_id: str | None,
+    ) -> KeptArtifact:
+        """See `Journal.add_artifact`."""
+        artifact_id = f"artifact-{self._take_turn('artifact')}"
+        key = f"artifact:{artifact_id}"
+        if (known := self._memos.get(key)) is not None:
+            return KeptArtifact(artifact_id, known["name"], known["contentType"], known.get("bytes"), known["url"])
+        kept = await self._artifacts.keep(
+            self._writer.run_id, artifact_id, name, data=data, path=path, url=url, content_type=content_type
+        )
+        told: dict[str, Any] = {"name": kept.name, "contentType": kept.content_type, "url": kept.url}
+        if kept.size is not None:
+            told["bytes"] = kept.size
+        memo = self._remember(key, told)
+        seq = self._write_fact(
+            EventType.ARTIFACT, {"artifactId": artifact_id, **told}, Facts(memo=memo), step_id=step_id
+        )
+        await self._commit(seq)
+        return kept
+
+    async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
+        """See `Journal.list_undoable`."""
+        steps = await outlast_outages(lambda: self._store.list_steps(run_id))
+        return [(step.name, step.undo) for step in reversed(steps) if step.undo is not None and is_committed(step)]
+
+    def _tell_child_ended(self, child: Run, step_id: str | None) -> None:
+        key = f"ended:{child.id}"
+        if key not in self._memos:
+            memo = self._remember(key, {"status": child.status})
+            payload = {"runId": child.id, "status": child.status}
+            self._write_fact(EventType.CHILD_ENDED, payload, Facts(memo=memo), step_id=step_id)
+
+    async def _get_run(self, run_id: str) -> Run:
+        run = await outlast_outages(lambda: self._store.get_run(run_id))
+        assert run is not None, "runs are never deleted while their parents run"  # noqa: S101 - a bug, not input
+        return run
+
+    def _take_turn(self, kind: str) -> int:
+        self._turns[kind] = self._turns.get(kind, 0) + 1
+        return self._turns[kind]
+
+    def _remember(self, key: str, value: Any) -> Memo:
+        self._memos[key] = value
+        return Memo(key, value)
+
+    async def _commit(self, seq: int | None) -> None:
+        if seq is not None:
+            await self._writer.wait_archived(seq)
+
+    def _write_fact(
+        self, event_type: EventType, payload: Mapping[str, Any], facts: Facts, *, step_id: str | None
+    ) -> int | None:
+        if self.is_closed:
+            return None
+        return self._writer.write(event_type, payload, step_id=step_id, facts=facts)
+
+    def _write_failure(self, step: Step, error: RunError, retry_in_seconds: float | None) -> int | None:
+        payload: dict[str, Any] = {
+            "stepId": step.id,
+            "error": {"code": error.code, "message": error.message},
+            "willRetry": retry_in_seconds is not None,
+        }
+        if retry_in_seconds is not None:
+            payload["retryInMs"] = round(retry_in_seconds * 1000)
         return self._write_step(EventType.STEP_FAILED, payload, step)
 
-    def _write_step(self, event_type: EventType, payload: Mapping[str, Any], step: Step) -> int:
-        seq = self._writer.write(event_type, payload, step_id=step.id, step=step)
+    def _write_step(self, event_type: EventType, payload: Mapping[str, Any], step: Step) -> int | None:
+        seq = self._write_fact(event_type, payload, Facts(step=step), step_id=step.id)
         self._steps[step.id] = step
         return seq
 
-    def _end(self, step_id: str, status: StepStatus, *, output: Any = None, error: RunError | None = None) -> Step:
-        begun = self._steps[step_id]
-        return Step(
-            run_id=begun.run_id,
-            id=begun.id,
-            name=begun.name,
-            index=begun.index,
-            status=status,
-            attempt=begun.attempt,
-            input=begun.input,
-            output=output,
-            error=error,
-            started_at=begun.started_at,
-            ended_at=self._clock(),
-        )
+    def _end(self, step_id: str, status: StepStatus, **ended: Any) -> Step:
+        return replace(self._steps[step_id], status=status, ended_at=self._clock(), **ended)
+
+
+def _started(step: Step) -> dict[str, Any]:
+    payload: dict[str, Any] = {"stepId": step.id, "name": step.name, "index": step.index}
+    if step.input is not None:
+        payload["input"] = step.input
+    if step.parent_id is not None:
+        payload["parentId"] = step.parent_id
+    return payload
 
 
 def _milliseconds(step: Step) -> int:
@@ -103,4 +335,5 @@ def _shown(value: Any) -> Any:
         text = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         return None
-    return value if value is not None and len(text) <= _MAX_INPUT_BYTES else None
+    # As it comes back from the store: tuples are lists there, so a replayed step's input compares equal.
+    return json.loads(text) if value is not None and len(text) <= _MAX_INPUT_BYTES else None

@@ -7,6 +7,7 @@ told to stop lets its runs finish for a while and then gives them back.
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ import structlog
 
 from runcast.app import Runcast
 from runcast.concurrency import end_tasks
+from runcast.core.lifecycle import WAITING
 from runcast.errors import (
     InvalidInputError,
     RuncastError,
@@ -24,14 +26,17 @@ from runcast.errors import (
     TooLargeError,
     UnavailableError,
 )
-from runcast.events import LoggedEvent
+from runcast.events import LoggedEvent, RunStatus
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError
-from runcast.services.execution import Execution, tell_running
+from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
+from runcast.services.handover import Handover
+from runcast.services.journal import Artifacts, Children
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.runs import RunService, run_id_of
 from runcast.services.takeover import complete_log
+from runcast.services.waiting import Slot, Slots
 
 log = structlog.get_logger()
 
@@ -54,9 +59,10 @@ class RunProcessor:
         clock: Callable[[], datetime],
         concurrency: int,
         lease_seconds: float,
-        max_attempts: int,
         shutdown_seconds: float,
-        max_event_bytes: int,
+        limits: ExecutionLimits,
+        children: Children,
+        artifacts: Artifacts,
     ) -> None:
         self._app: Final = app
         self._store: Final = store
@@ -65,16 +71,19 @@ class RunProcessor:
         self._runs: Final = runs
         self._worker_id: Final = worker_id
         self._clock: Final = clock
-        self._slots: Final = asyncio.Semaphore(concurrency)
+        self._slots: Final = Slots(concurrency)
         self._lease_seconds: Final = lease_seconds
-        self._max_attempts: Final = max_attempts
         self._shutdown_seconds: Final = shutdown_seconds
-        self._max_event_bytes: Final = max_event_bytes
+        self._limits: Final = limits
+        self._handover: Final = Handover(store=store, log=log, queue=queue, clock=clock)
+        self._children: Final = children
+        self._artifacts: Final = artifacts
         self._lease: Final = Lease(seconds=lease_seconds, now=time.monotonic)
         self._is_taking = True  # whether new jobs are welcome
         self._executions: dict[str, Execution] = {}  # by run id
         self._held: set[str] = set()  # ids of the runs whose jobs are in hand
         self._jobs: set[asyncio.Task[None]] = set()
+        self._errands: set[asyncio.Task[None]] = set()  # what control messages have set going
 
     async def run(self) -> None:
         """Take and execute runs. Cancelled, it lets runs finish for `shutdown_seconds` and gives back the rest."""
@@ -99,26 +108,23 @@ class RunProcessor:
 
     async def _take_jobs(self) -> None:
         while True:
-            await self._slots.acquire()
-            try:
-                active = await self._queue.take()
-            except BaseException:
-                self._slots.release()
-                raise
-            task = asyncio.create_task(self._work(active), name=f"job-{active.job.id}")
+            await self._slots.wait_free()
+            active = await self._queue.take()
+            slot = self._slots.take()
+            task = asyncio.create_task(self._work(active, slot), name=f"job-{active.job.id}")
             self._jobs.add(task)
-            task.add_done_callback(self._forget)
+            task.add_done_callback(self._jobs.discard)
 
-    def _forget(self, task: asyncio.Task[None]) -> None:
-        self._jobs.discard(task)
-        self._slots.release()
-
-    async def _work(self, active: ActiveJob | None) -> None:
+    async def _work(self, active: ActiveJob | None, slot: Slot) -> None:
         """One slot: a job, and those that come with the end of the one before."""
-        while active is not None:
-            active = await self._handle(active)
+        try:
+            while active is not None:
+                slot.take()
+                active = await self._handle(active, slot)
+        finally:
+            slot.release()
 
-    async def _handle(self, active: ActiveJob) -> ActiveJob | None:
+    async def _handle(self, active: ActiveJob, slot: Slot) -> ActiveJob | None:
         """One job, from the queue until it is finished or given back. Returns the next if it came with the end."""
         run_id = run_id_of(active.job)
         if run_id in self._held:
@@ -127,7 +133,7 @@ class RunProcessor:
             return None
         self._held.add(run_id)
         try:
-            return await self._handle_run(active, run_id)
+            return await self._handle_run(active, run_id, slot)
         except (InvalidInputError, RunnerNotFoundError, TooLargeError) as error:
             log.warning("❌ a job that can't become a run is dropped", job_id=active.job.id, error=str(error))
             return await active.finish(RunError(code=error.code, message=str(error)), take_next=self._is_taking)
@@ -138,22 +144,37 @@ class RunProcessor:
         finally:
             self._held.discard(run_id)
 
-    async def _handle_run(self, active: ActiveJob, run_id: str) -> ActiveJob | None:
+    async def _handle_run(self, active: ActiveJob, run_id: str, slot: Slot) -> ActiveJob | None:
         while (claim := await self._claim(active.job, run_id)) is not None:
-            execution = await self._execute(claim)
-            if execution.is_over:
-                return await active.finish(execution.error, take_next=self._is_taking)
-            if execution.is_interrupted:
-                await active.release()
-                return None
+            execution = await self._execute(claim, slot)
+            match execution.outcome:
+                case Outcome.ENDED:
+                    following = await active.finish(execution.error, take_next=self._is_taking)
+                    await self._handover.tell_ended(execution.claimed)
+                    return following
+                case Outcome.PARKED | Outcome.RETRYING:
+                    await self._handover.wake(await outlast_outages(lambda: self._runs.get(run_id)))
+                    return await active.finish(take_next=self._is_taking)
+                case Outcome.INTERRUPTED:
+                    await active.release()
+                    return None
             # It broke, or it was taken away. If the run is still ours nobody else will look after it: try again.
             await asyncio.sleep(_AGAIN_SECONDS)
-        run = await self._runs.get(run_id)
+        return await self._leave_alone(active, await self._runs.get(run_id))
+
+    async def _leave_alone(self, active: ActiveJob, run: Run) -> ActiveJob | None:
+        """A job for a run that can't be claimed now."""
         if run.status.is_final:
             await complete_log(run, store=self._store, log=self._log)
             return await active.finish(run.error, take_next=self._is_taking)
-        # Somebody living holds it. Should they die, this job finds it again.
-        await active.release(delay_seconds=self._lease_seconds)
+        if run.status is RunStatus.QUEUED or (run.status in WAITING and run.worker_id is None):
+            # As many as may be are under way, or nobody has answered: whoever changes that puts the run back.
+            await active.discard()
+        elif run.due_at is not None and run.worker_id is None:
+            await active.release(delay_seconds=max(0.0, (run.due_at - self._clock()).total_seconds()))
+        else:
+            # Somebody living holds it. Should they die, this job finds it again.
+            await active.release(delay_seconds=self._lease_seconds)
         return None
 
     async def _claim(self, job: Job, run_id: str) -> Claim | None:
@@ -171,7 +192,7 @@ class RunProcessor:
             claim = await self._store.claim_run(run_id, self._worker_id, now=now, tell=tell)
         return claim
 
-    async def _execute(self, claim: Claim) -> Execution:
+    async def _execute(self, claim: Claim, slot: Slot) -> Execution:
         run_id = claim.run.id
         execution = self._executions[run_id] = Execution(
             claim,
@@ -180,8 +201,11 @@ class RunProcessor:
             log=self._log,
             lease=self._lease,
             clock=self._clock,
-            max_attempts=self._max_attempts,
-            max_event_bytes=self._max_event_bytes,
+            jitter=random.random,
+            limits=self._limits,
+            slot=slot,
+            children=self._children,
+            artifacts=self._artifacts,
         )
         try:
             await execution.run()
@@ -205,12 +229,16 @@ class RunProcessor:
         had_run_out = not self._lease.is_held
         asked_at = time.monotonic()
         until = self._clock() + timedelta(seconds=self._lease_seconds)
-        canceled = await self._store.renew_lease(self._worker_id, until=until)
+        attention = await self._store.renew_lease(self._worker_id, until=until)
         if had_run_out or not self._lease.is_held:
             await self._check_executions()
         self._lease.renew(asked_at=asked_at)
-        for run_id in canceled:
+        for run_id in attention.canceled:
             self._cancel(run_id)
+        for run_id in attention.answered:
+            self._receive_answers(run_id)
+        for execution in self._executions.values():
+            execution.receive_child_ended()  # which of them have, if any, is looked up there
 
     async def _check_executions(self) -> None:
         """The lease had run out, as after the process was stopped for a while: see which runs are still ours."""
@@ -221,14 +249,29 @@ class RunProcessor:
                 execution.give_up()
 
     def _receive_control(self, message: Mapping[str, Any]) -> None:
-        if isinstance(run_id := message.get("cancel"), str):
-            self._cancel(run_id)
+        """What others say. All of it may get lost: the next heartbeat finds it in the store."""
+        match message:
+            case {"cancel": str(run_id)}:
+                self._cancel(run_id)
+            case {"answered": str(run_id)}:
+                self._receive_answers(run_id)
+            case {"ended": str(run_id)}:
+                for execution in self._executions.values():
+                    execution.receive_child_ended(run_id)
 
     def _cancel(self, run_id: str) -> None:
         if execution := self._executions.get(run_id):
             execution.cancel()
 
+    def _receive_answers(self, run_id: str) -> None:
+        if execution := self._executions.get(run_id):
+            errand = asyncio.create_task(execution.receive_answers(), name=f"answers-{run_id}")
+            self._errands.add(errand)
+            errand.add_done_callback(self._errands.discard)
+
     async def _shut_down(self) -> None:
+        for execution in tuple(self._executions.values()):
+            execution.park()
         if self._jobs:
             log.info("worker is stopping; runs may finish", runs=len(self._jobs), seconds=self._shutdown_seconds)
             await asyncio.wait(self._jobs, timeout=self._shutdown_seconds)
@@ -237,3 +280,4 @@ class RunProcessor:
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=_GIVING_BACK_SECONDS)
             await end_tasks(*self._jobs)
+        await end_tasks(*self._errands)

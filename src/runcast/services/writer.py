@@ -11,7 +11,7 @@ the worker's lease has run out, and another attempt may hold the run, nothing is
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -20,7 +20,7 @@ from runcast.core.outbox import Outbox
 from runcast.errors import InvalidInputError, StaleAttemptError, TooLargeError, UnavailableError
 from runcast.events import Cursor, EventType, LoggedEvent, RunEvent, encode_event, format_ts, read_event
 from runcast.ports import Appended, AppendResult, Fenced, Missing, RunLog, RunStore
-from runcast.records import Commit, StatusChange, Step
+from runcast.records import Commit, Memo, Request, StatusChange, Step
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 
@@ -33,6 +33,15 @@ SPILL_BYTES: Final = 1_048_576
 MAX_BYTES: Final = 16_777_216
 """Kept per run while the database can't be reached either. Beyond it the runner's next event fails."""
 _STATUS_TYPES: Final = frozenset({EventType.RUN_STATUS, EventType.RUN_COMPLETED})
+
+
+class Facts(NamedTuple):
+    """What an event makes true in the database, in the transaction that archives it."""
+
+    change: StatusChange | None = None
+    step: Step | None = None
+    memo: Memo | None = None
+    request: Request | None = None
 
 
 class RunWriter:
@@ -56,7 +65,7 @@ class RunWriter:
         self.is_fenced = False
         self._outbox: Final = Outbox(last_seq=last_seq)
         self._begin_seq: Final = last_seq  # what comes after it is this attempt's
-        self._changes: list[tuple[StatusChange | None, Step | None]] = []  # what the state events not yet committed say
+        self._facts: list[Facts] = []  # what the state events not yet committed say
         self._store: Final = store
         self._log: Final = log
         self._lease: Final = lease
@@ -88,10 +97,9 @@ class RunWriter:
         payload: Mapping[str, Any],
         *,
         step_id: str | None = None,
-        change: StatusChange | None = None,
-        step: Step | None = None,
+        facts: Facts | None = None,
     ) -> int:
-        """Number an event and send it on its way; never waits. With a change or a step it is state. Returns its seq.
+        """Number an event and send it on its way; never waits. With facts it is state. Returns its seq.
 
         Raises:
             InvalidInputError: the payload isn't JSON.
@@ -102,14 +110,13 @@ class RunWriter:
         """
         if self.is_fenced:
             raise StaleAttemptError(self.run_id, self.attempt)
-        is_state = change is not None or step is not None
         # State is little, and a run that can't say how it ended would be tried again.
-        if self._outbox.size > MAX_BYTES and not is_state:
+        if self._outbox.size > MAX_BYTES and facts is None:
             raise UnavailableError("the run's events can't be stored as fast as they come: the memory for them is full")
         event = self._number(event_type, payload, step_id)
-        self._outbox.put(event, is_state=is_state)
-        if is_state:
-            self._changes.append((change, step))
+        self._outbox.put(event, is_state=facts is not None)
+        if facts is not None:
+            self._facts.append(facts)
             self._to_archive.set()  # what follows it can't be told before it is a fact: the archive wakes the log
         else:
             self._to_append.set()
@@ -207,8 +214,8 @@ class RunWriter:
         events = self._outbox.to_archive()
         if not events:
             return
-        changes, self._changes = self._changes, []
-        commit = _commit_of(self.run_id, self.attempt, events, changes)
+        facts, self._facts = self._facts, []
+        commit = _commit_of(self.run_id, self.attempt, events, facts)
         await outlast_outages(lambda: self._store.commit(commit))
         self._outbox.confirm_archived(events[-1].cursor.seq)
         if self._outbox.size > SPILL_BYTES and self._is_log_away:
@@ -267,18 +274,17 @@ class RunWriter:
         self._progress.set()
 
 
-def _commit_of(
-    run_id: str,
-    attempt: int,
-    events: Sequence[LoggedEvent],
-    changes: Sequence[tuple[StatusChange | None, Step | None]],
-) -> Commit:
-    statuses = [change for change, _ in changes if change is not None]
-    latest_steps = {step.id: step for _, step in changes if step is not None}
+def _commit_of(run_id: str, attempt: int, events: Sequence[LoggedEvent], facts: Sequence[Facts]) -> Commit:
+    changes = [each.change for each in facts if each.change is not None]
+    steps = {each.step.id: each.step for each in facts if each.step is not None}
+    memos = {each.memo.key: each.memo for each in facts if each.memo is not None}
+    requests = {each.request.id: each.request for each in facts if each.request is not None}
     return Commit(
         run_id=run_id,
         attempt=attempt,
         events=events,
-        change=statuses[-1] if statuses else None,
-        steps=tuple(latest_steps.values()),
+        change=changes[-1] if changes else None,
+        steps=tuple(steps.values()),
+        memos=tuple(memos.values()),
+        requests=tuple(requests.values()),
     )

@@ -1,0 +1,138 @@
+"""A runner: a registered function, the input it takes, read from its signature, and how it is to be executed."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import pydantic
+
+from runcast.errors import ConfigurationError, InvalidInputError
+from runcast.records import RunLimit
+
+RunnerFunction = Callable[..., Any]
+LimitKey = Callable[[Mapping[str, Any]], str]
+
+PROMPT_RUNNER: Final = "prompt"
+"""The name of the built-in runner that takes a prompt."""
+
+UNDO_RUNNER: Final = "undo"
+"""The name of the built-in runner that undoes another run's steps."""
+
+BUILT_IN: Final = frozenset({PROMPT_RUNNER, UNDO_RUNNER})
+
+
+class Limit(NamedTuple):
+    """How many runs of a runner may be under way at once, in all or for each value of a key.
+
+    `key` is the name of an input, or a function of the whole input. `on_full` says what becomes of one more: it waits
+    in the queue, is turned down (HTTP 409), or takes the place of the older ones, which are canceled.
+    """
+
+    most: int
+    key: str | LimitKey | None = None
+    on_full: Literal["queue", "reject", "cancel_older"] = "queue"
+
+
+class RunnerOptions(NamedTuple):
+    """How a runner is executed. Times are in seconds."""
+
+    retries: int = 0  # how often a run that raised is tried again
+    timeout_seconds: float | None = None  # how long an attempt may work; waiting isn't working
+    cron: str | None = None
+    timezone: str = "UTC"
+    limit: Limit | None = None
+
+    def check(self, name: str) -> None:
+        """Raise `ConfigurationError` if a value can't work."""
+        if self.retries < 0:
+            raise ConfigurationError(f"runner {name!r}: retries={self.retries}; give 0 or more")
+        if self.timeout_seconds is not None and self.timeout_seconds <= 0:
+            raise ConfigurationError(f"runner {name!r}: timeout_seconds={self.timeout_seconds}; give more than 0")
+        if self.limit is not None and self.limit.most < 1:
+            raise ConfigurationError(f"runner {name!r}: Limit(most={self.limit.most}); give 1 or more")
+
+
+class Runner:
+    """See the module. Calling it executes the function with an input."""
+
+    def __init__(self, name: str, function: RunnerFunction, options: RunnerOptions | None = None) -> None:
+        self.name: Final = name
+        self.description: Final = (inspect.getdoc(function) or "").partition("\n\n")[0]
+        self.is_async: Final = inspect.iscoroutinefunction(function)
+        self.options: Final = options or RunnerOptions()
+        self._function: Final = function
+        self._model: Final = _input_model(name, function)
+        self.options.check(name)
+        self._check_limit_key()
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """JSON Schema of the input."""
+        return self._model.model_json_schema()
+
+    @property
+    def on_full(self) -> str:
+        """What becomes of a run that is one too many."""
+        return self.options.limit.on_full if self.options.limit else "queue"
+
+    def limit_for(self, value: Mapping[str, Any]) -> RunLimit | None:
+        """The limit that a run with this input, already checked, is under.
+
+        Raises:
+            InvalidInputError: the key can't be found in the input.
+
+        """
+        limit = self.options.limit
+        if limit is None:
+            return None
+        if limit.key is None:
+            return RunLimit(self.name, limit.most)
+        try:
+            key = limit.key(value) if callable(limit.key) else value[limit.key]
+        except Exception as error:  # noqa: BLE001 - it is the application's function
+            raise InvalidInputError(
+                f"the key of its limit can't be made of the input: {error!r}", field="input"
+            ) from None
+        return RunLimit(f"{self.name}:{key}"[:200], limit.most)
+
+    def validate(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """The input as JSON values, defaults filled in.
+
+        Raises:
+            InvalidInputError: it doesn't fit the signature; `field` names the first place.
+
+        """
+        return self._read(value).model_dump(mode="json")
+
+    def __call__(self, run: Any, value: Mapping[str, Any]) -> Any:
+        """Call the function with an input: its result, or what is to be awaited for it."""
+        model = self._read(value)
+        arguments = {name: getattr(model, name) for name in type(model).model_fields}
+        return self._function(run, **arguments)
+
+    def _check_limit_key(self) -> None:
+        limit = self.options.limit
+        if limit is not None and isinstance(limit.key, str) and limit.key not in self._model.model_fields:
+            raise ConfigurationError(f"runner {self.name!r}: its limit's key {limit.key!r} is none of its inputs")
+
+    def _read(self, value: Mapping[str, Any]) -> pydantic.BaseModel:
+        try:
+            return self._model.model_validate(value)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(("input", *map(str, first["loc"])))
+            raise InvalidInputError(f"{place}: {first['msg']}", field=place) from None
+
+
+def _input_model(name: str, function: RunnerFunction) -> type[pydantic.BaseModel]:
+    parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+    if not parameters:
+        raise ConfigurationError(f"runner {name!r} must take the run as its first argument")
+    fields: dict[str, Any] = {}
+    for parameter in parameters[1:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise ConfigurationError(f"runner {name!r}: {parameter} can't come from JSON; name each argument")
+        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+        fields[parameter.name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
+    config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=False)
+    return pydantic.create_model(f"{name}_input", __config__=config, **fields)

@@ -1,0 +1,19 @@
+"""The built-in runner `undo`: undoes what another run has done, the last step first, each as a step of its own."""
+
+from typing import Any
+
+from runcast.app import UNDO_RUNNER, Runcast, RunContext
+from runcast.steps import find_function
+
+
+def register_undo_runner(app: Runcast) -> None:
+    """Offer the undo runner in an application."""
+
+    @app.runner(name=UNDO_RUNNER)
+    async def undo(run: RunContext, runId: str) -> dict[str, Any]:  # noqa: N803 - the wire's word
+        """Undo the steps of a run that has ended."""
+        undone = []
+        for name, how in await run.list_undoable(runId):
+            await run.step(f"undo {name}", find_function(how.function), *how.args)
+            undone.append(name)
+        return {"runId": runId, "undone": undone}

@@ -1,0 +1,287 @@
+"""Steps: how a function is called as a named part of a run, so that a later attempt needn't call it again.
+
+A step whose result is committed is skipped, and gives that result. One that was in flight is executed again: at least
+once for a step in flight, once for a committed one.
+"""
+
+import asyncio
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Generator, Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+
+import pydantic
+import pydantic_core
+import stamina
+
+from runcast.errors import (
+    ConfigurationError,
+    FatalError,
+    InvalidInputError,
+    StaleAttemptError,
+    StepTimedOutError,
+)
+from runcast.journaling import BegunStep, Journal
+from runcast.records import RunError, Undo
+
+T = TypeVar("T")
+
+current_step: ContextVar[str | None] = ContextVar("runcast_step", default=None)
+"""The step that the present task is in. A thread that a step runs in has a copy."""
+
+_MAX_NAME_CHARS: Final = 200
+_OPTIONS: Final = "__runcast_step__"
+_FINAL: Final = (FatalError, InvalidInputError, StaleAttemptError)
+
+
+class StepOptions(NamedTuple):
+    """How a step's function is called. Times are in seconds."""
+
+    retries: int = 0
+    timeout_seconds: float | None = None  # of each try
+    wait_seconds: float = 1.0  # before the first retry; doubles, with jitter
+    longest_wait_seconds: float = 60.0
+    undo: Callable[..., Any] | None = None
+
+
+def set_options(function: Callable[..., Any], options: StepOptions) -> None:
+    """Have a function called so wherever it is a step.
+
+    Raises:
+        ConfigurationError: a value can't work.
+
+    """
+    if options.retries < 0 or options.wait_seconds < 0 or options.longest_wait_seconds < 0:
+        raise ConfigurationError(f"step {function!r}: retries and waits are 0 or more")
+    if options.undo is not None:
+        name_function(options.undo)
+    setattr(function, _OPTIONS, options)
+
+
+def name_function(function: Callable[..., Any]) -> str:
+    """The name under which another process finds the function.
+
+    Raises:
+        ConfigurationError: it has none: it isn't defined at the top of a module.
+
+    """
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "<locals>")
+    if not module or "<" in name:
+        raise ConfigurationError(
+            f"{name} can't be an undo: define it at the top of a module, so that it is found later"
+        )
+    return f"{module}:{name}"
+
+
+def find_function(name: str) -> Callable[..., Any]:
+    """The function that `name_function` has named.
+
+    Raises:
+        FatalError: it isn't there any more.
+
+    """
+    module, _, path = name.partition(":")
+    try:
+        found = functools.reduce(getattr, path.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise FatalError(f"the function {name} is not there any more: {error}") from None
+    assert callable(found)  # noqa: S101 - it was when it was named
+    return found
+
+
+class Step(Generic[T]):
+    """`run.step(…)`: awaited, it calls its function and gives the result; entered, it is a block of the runner.
+
+    A block is entered in every attempt: ask `is_done` what an earlier one has committed.
+    """
+
+    def __init__(self, journal: Journal, name: str, call: "StepCall | None") -> None:
+        if not 1 <= len(name) <= _MAX_NAME_CHARS:
+            raise InvalidInputError(f"a step's name has 1 to {_MAX_NAME_CHARS} characters", field="name")
+        self.is_done = False  # whether an earlier attempt has committed it
+        self.output: Any = None
+        self._journal: Final = journal
+        self._name: Final = name
+        self._call: Final = call
+        self._id = ""
+        self._undo: Undo | None = None
+        self._outer: Token[str | None] | None = None
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if self._call is None:
+            raise TypeError("a step without a function is a block: `async with run.step(name):`")
+        return self._execute(self._call).__await__()
+
+    async def __aenter__(self) -> Self:
+        if self._call is not None:
+            raise TypeError("a step with a function is awaited: `await run.step(name, function)`")
+        self._begin(None)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave()
+        if self.is_done:
+            return
+        if error is None:
+            await self._journal.succeed_step(self._id, self.output, undo=self._undo)
+        elif isinstance(error, Exception):
+            await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=None)
+        else:
+            self._journal.cancel_step(self._id)
+
+    def set_output(self, value: Any) -> None:
+        """What the step gives: committed at the end of the block, and `output` in later attempts. Must be JSON."""
+        self.output = to_json(value)
+
+    def set_undo(self, function: Callable[..., Any], *args: Any) -> None:
+        """How the step is undone: a function at the top of a module, and what it is called with, which must be JSON."""
+        self._undo = Undo(name_function(function), to_json(list(args)))
+
+    async def _execute(self, call: "StepCall") -> T:
+        self._begin(call.shown_input)
+        try:
+            if self.is_done:
+                result: T = call.restore(self.output)
+                return result
+            return await self._try(call)
+        except asyncio.CancelledError:
+            self._journal.cancel_step(self._id)
+            raise
+        finally:
+            self._leave()
+
+    def _begin(self, shown_input: Any) -> None:
+        begun: BegunStep = self._journal.start_step(self._name, shown_input, parent_id=current_step.get())
+        self._id, self.is_done, self.output = begun
+        self._outer = current_step.set(self._id)
+
+    def _leave(self) -> None:
+        assert self._outer is not None  # noqa: S101 - it was entered
+        current_step.reset(self._outer)
+
+    async def _try(self, call: "StepCall") -> T:
+        options = call.options
+        if not options.retries:
+            return await self._try_once(call, retry_in_seconds=None)
+        async for attempt in stamina.retry_context(
+            on=lambda error: not isinstance(error, _FINAL),
+            attempts=options.retries + 1,
+            timeout=None,
+            wait_initial=options.wait_seconds,
+            wait_max=options.longest_wait_seconds,
+            wait_jitter=options.wait_seconds,
+        ):
+            with attempt:
+                if attempt.num > 1:
+                    self._journal.restart_step(self._id, attempt.num)
+                is_last = attempt.num > options.retries
+                return await self._try_once(call, retry_in_seconds=None if is_last else float(attempt.next_wait))
+        raise AssertionError("retries end with a result or an error")
+
+    async def _try_once(self, call: "StepCall", *, retry_in_seconds: float | None) -> T:
+        try:
+            output = await call.run()
+            await self._journal.succeed_step(self._id, to_json(output), undo=call.undo_of(output))
+        except StaleAttemptError:
+            raise
+        except Exception as error:
+            wait = None if isinstance(error, _FINAL) else retry_in_seconds
+            await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=wait)
+            raise
+        result: T = output
+        return result
+
+
+class StepCall:
+    """A function with its arguments."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        self.options: Final[StepOptions] = getattr(function, _OPTIONS, StepOptions())
+        self._function: Final = function
+        self._args: Final = args
+        self._kwargs: Final = kwargs
+
+    @property
+    def shown_input(self) -> Any:
+        """The arguments by name where the function tells its names, else in order."""
+        if not self._args and not self._kwargs:
+            return None
+        try:
+            signature = inspect.signature(self._function)
+            arguments = dict(signature.bind(*self._args, **self._kwargs).arguments)
+        except (TypeError, ValueError):
+            return {"args": self._args, **self._kwargs}
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # it holds names of its own
+                arguments.update(arguments.pop(parameter.name, {}))
+        return arguments
+
+    async def run(self) -> Any:
+        """The result. A plain function runs in a thread; when its time is over it is left to itself."""
+        limit = self.options.timeout_seconds
+        deadline = asyncio.timeout(limit)
+        try:
+            async with deadline:
+                return await self._call()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise StepTimedOutError(f"the step has not ended within {limit:g} s") from None
+
+    def undo_of(self, output: Any) -> Undo | None:
+        """How the step is undone once it has given this."""
+        undo = self.options.undo
+        return None if undo is None else Undo(name_function(undo), [to_json(output)])
+
+    def restore(self, output: Any) -> Any:
+        """A committed result, as the function gave it: of the type that it says it returns."""
+        adapter = _result_adapter(getattr(self._function, "__func__", self._function))
+        if adapter is None:
+            return output
+        try:
+            return adapter.validate_python(output)
+        except pydantic.ValidationError as error:
+            raise FatalError(f"the step's committed result doesn't fit what it returns now: {error}") from None
+
+    async def _call(self) -> Any:
+        if inspect.iscoroutinefunction(self._function):
+            return await self._function(*self._args, **self._kwargs)
+        result = await asyncio.to_thread(functools.partial(self._function, *self._args, **self._kwargs))
+        return await result if inspect.isawaitable(result) else result
+
+
+def to_json(value: Any) -> Any:
+    """A value as JSON has it: models and dataclasses as objects, times as text.
+
+    Raises:
+        InvalidInputError: it holds something that JSON can't say.
+
+    """
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    try:
+        return pydantic_core.to_jsonable_python(value, inf_nan_mode="strings")
+    except (pydantic_core.PydanticSerializationError, UnicodeDecodeError, ValueError) as error:
+        raise InvalidInputError(f"a result isn't JSON: {error}") from None
+
+
+def describe_error(error: BaseException) -> RunError:
+    """What watchers are told of an exception: our own code for our errors, the class name for others."""
+    code = getattr(error, "code", None)
+    message = str(error) or type(error).__name__
+    return RunError(code=code if isinstance(code, str) else type(error).__name__, message=message[:2_000])
+
+
+@functools.cache
+def _result_adapter(function: Callable[..., Any]) -> pydantic.TypeAdapter[Any] | None:
+    try:
+        returned = inspect.signature(function, eval_str=True).return_annotation
+        is_told = returned not in (inspect.Signature.empty, Any, None)
+        return pydantic.TypeAdapter(returned) if is_told else None
+    except (TypeError, ValueError, NameError, pydantic.PydanticUserError):
+        return None  # a built-in, or a type that pydantic doesn't know: the JSON itself
