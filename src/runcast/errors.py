@@ -266,6 +266,13 @@ class OutcomeUnknownError(ToolError):
     title = "It is not known whether the request took effect"
 
 
+class ModelError(ToolError):
+    """The model that plans a prompt could not be asked, or came to no end."""
+
+    code = "model_failed"
+    title = "The model could not be asked"
+
+
 class IllegalCommitError(RuncastError):
     """A worker's write that no run can take: a status that can't follow, or events with a hole before them."""
 

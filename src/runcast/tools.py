@@ -18,7 +18,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar, overload
 
 import pydantic
 
-from runcast.errors import ConfigurationError, InvalidInputError
+from runcast.errors import ConfigurationError, InvalidInputError, RuncastError, ToolError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,6 +28,7 @@ Report = Callable[[float, float, str], None]
 """Tells watchers how far a call is: value, total, a few words."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what model providers take
+_MESSAGE_CHARS: Final = 1_000
 
 
 class Risk(StrEnum):
@@ -156,10 +157,16 @@ class FunctionTool:
         return ToolCall(self.name, self.name, shown, self._risk, lambda _: self._call(values))
 
     async def _call(self, values: Mapping[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self._function):
-            return await self._function(**values)
-        result = await asyncio.to_thread(functools.partial(self._function, **values))
-        return await result if inspect.isawaitable(result) else result
+        try:
+            if inspect.iscoroutinefunction(self._function):
+                return await self._function(**values)
+            result = await asyncio.to_thread(functools.partial(self._function, **values))
+            return await result if inspect.isawaitable(result) else result
+        except RuncastError:
+            raise
+        except Exception as error:
+            # The application's own words: they tell its model and its people what went wrong.
+            raise ToolError(f"{self.name}: {str(error)[:_MESSAGE_CHARS] or type(error).__name__}") from error
 
 
 M = TypeVar("M", bound=pydantic.BaseModel)

@@ -21,6 +21,7 @@ from runcast.agent.tools.connection import (
     send,
 )
 from runcast.errors import ConfigurationError, OutcomeUnknownError, ServiceRefusedError
+from runcast.tools import Risk
 
 _MAX_ANSWER_BYTES: Final = 16_384
 _CREATED: Final = 201

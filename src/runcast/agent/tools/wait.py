@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from runcast.agent.inputs import Pause, format_seconds
 from runcast.agent.tools.base import Report
+from runcast.tools import Risk
 
 
 class WaitTool:
