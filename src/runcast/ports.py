@@ -164,27 +164,27 @@ class RunStore(Protocol):
     ) -> Claim | None:
         """Take the run for this worker and set it `running`, if nobody living holds it.
 
-        A run that was never held (`queued`, attempt 0) takes the event that `tell` makes of it into the archive in the
+        A run that was never held (attempt 0) takes the event that `tell` makes of it into the archive in the
         same transaction: the run as it stands then, with the event's own place as its `last`.
 
         From `queued`, `delayed`, or parked in `awaiting_approval` or `awaiting_input`, the attempt goes up by one;
         from `retrying` it stays (it was raised with the status). From a status that a worker holds it is taken, as the
-        next attempt and with one loss more, only if that worker's lease has run out or that worker is the one who asks
-        (who has lost it, then). None: there is no such run, it has ended, it isn't due yet (a parked one without
-        `due_at` never is), another living worker has it, or, before its first start, as many runs of its limit's key
-        as may be are under way. A requested cancel stays requested. The claim clears `due_at`.
+        next attempt and, unless it waited there, with one loss more, only if that worker's lease has run out or that
+        worker is the one who asks (who has lost it, then). None: there is no such run, it has ended, it isn't due yet
+        (a parked one without `due_at` never is), another living worker has it, or, before its first start, as many runs
+        of its limit's key as may be are under way. A requested cancel stays requested. The claim clears `due_at`.
         """
         ...
 
     async def commit(self, commit: Commit) -> None:
         """Write one attempt's events, status, steps, memos and requests.
 
-        A change that parks takes the run from its worker; if a request was answered meanwhile and isn't resolved, the
-        run is due at once. `retrying` takes it, too, and raises the attempt. A request that is written again keeps the
-        answer that the store has.
+        A change that parks takes the run from its worker; if a request was answered meanwhile and isn't resolved, or
+        the cancel was requested, the run is due at once. `retrying` takes it, too, and raises the attempt. A request
+        that is written again keeps the answer that the store has.
 
         Raises:
-            StaleAttemptError: the run is at another attempt or has ended; nothing was written.
+            StaleAttemptError: the run is at another attempt, parked or has ended; nothing was written.
 
         """
         ...
@@ -195,8 +195,8 @@ class RunStore(Protocol):
         """Take a run away from a worker whose lease has run out, with the status and event that `decide` makes from
         the run as it stands (its number is `run.last.seq + 1`, its attempt at least the run's). From `retrying` any
         worker may claim it, and one loss is counted. A change that parks changes nothing but that nobody holds the
-        run: it is due at once if a request was answered and isn't resolved, else when the first open one expires.
-        None if its worker lives, or nobody holds it.
+        run: it is due at once if a request was answered and isn't resolved, else at the first of: when it was to go on
+        as the run or the change says, and when an open request expires. None if its worker lives, or nobody holds it.
         """
         ...
 
@@ -204,7 +204,7 @@ class RunStore(Protocol):
         """Return if the run is at this attempt.
 
         Raises:
-            StaleAttemptError: it isn't.
+            StaleAttemptError: it isn't, or the run is parked.
 
         """
         ...
@@ -224,16 +224,17 @@ class RunStore(Protocol):
         """Note that a held run shall be canceled, and return it. None if it is not held."""
         ...
 
-    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[str]:
-        """Ids of runs that the queue should know of: those that wait, are due, may start as far as their limit goes,
-        and have been so since before `queued_before`; and those held by a worker whose lease has run out by `now`. The
-        oldest first.
+    async def list_unattended(self, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[Run]:
+        """Runs that the queue should know of: those that wait, are due, may start as far as their limit goes, and have
+        been so since before `queued_before`; and those held by a worker whose lease has run out by `now`. The oldest
+        first.
         """
         ...
 
-    async def find_next(self, limit_key: str) -> Run | None:
-        """The run of a limit's key that is to start next: of those that are queued the one with the highest priority,
-        then the oldest. None if there is none, or as many as may be are under way.
+    async def find_next(self, limit_key: str, *, now: datetime | None = None) -> Run | None:
+        """The run of a limit's key that is to start next: of those that are queued, and with `now` also of those that
+        were delayed and are due, the one with the highest priority, then the oldest. None if there is none, or as many
+        as may be are under way.
         """
         ...
 

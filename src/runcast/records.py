@@ -195,6 +195,7 @@ class RunFilter:
     tag: str | None = None
     text: str | None = None
     runner: str | None = None
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

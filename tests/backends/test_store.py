@@ -75,6 +75,10 @@ async def archive(store: RunStore, run_id: str = RUN) -> Sequence[LoggedEvent]:
     return await store.read_events(run_id, Cursor(0, 0), limit=1_000)
 
 
+async def unattended(store: RunStore, **asked: Any) -> list[str]:
+    return [run.id for run in await store.list_unattended(**asked)]
+
+
 async def bring_to(store: RunStore, status: RunStatus) -> Run:
     """A run in any status, by the ways that lead there."""
     if status is RunStatus.QUEUED:
@@ -501,17 +505,17 @@ class TestCanceling:
     async def test_a_request_is_noted_once_and_told_to_the_holder(self, store: RunStore) -> None:
         """The first request's time stays, and only the holder is told, until the run has ended."""
         await claim(store, worker_id="w1")
-        assert await store.renew_lease("w1", until=SOON) == []
+        assert (await store.renew_lease("w1", until=SOON)).canceled == []
 
         run = await store.request_cancel(RUN, now=NOW)
         assert run is not None
         assert run.cancel_requested_at == NOW
         assert await store.request_cancel(RUN, now=LATER) == run
-        assert await store.renew_lease("w1", until=SOON) == [RUN]
-        assert await store.renew_lease("w2", until=SOON) == []
+        assert (await store.renew_lease("w1", until=SOON)).canceled == [RUN]
+        assert (await store.renew_lease("w2", until=SOON)).canceled == []
 
         await store.commit(commit(event(1, 2), change=change(RunStatus.CANCELED)))
-        assert await store.renew_lease("w1", until=SOON) == []
+        assert (await store.renew_lease("w1", until=SOON)).canceled == []
         assert await store.request_cancel(RUN, now=LATER) is None
 
     async def test_a_waiting_run_has_nobody_to_request_it_of(self, store: RunStore) -> None:
@@ -623,21 +627,21 @@ class TestUnattended:
         await store.renew_lease("living", until=LATER)
         await store.claim_run("led", "living", now=NOW)
 
-        found = await store.list_unattended(now=SOON, queued_before=NOW, limit=10)
+        found = await unattended(store, now=SOON, queued_before=NOW, limit=10)
         assert found == ["waiting", "orphaned"]
-        assert await store.list_unattended(now=SOON, queued_before=NOW, limit=1) == ["waiting"]
+        assert await unattended(store, now=SOON, queued_before=NOW, limit=1) == ["waiting"]
 
     async def test_a_retry_waits_from_when_it_was_set(self, store: RunStore) -> None:
         """A run that is to be retried counts as waiting since then, not since it was created."""
         await bring_to(store, RunStatus.RETRYING)
-        assert await store.list_unattended(now=NOW, queued_before=LATER, limit=10) == []
-        assert await store.list_unattended(now=NOW, queued_before=LATER + timedelta(seconds=1), limit=10) == [RUN]
+        assert await unattended(store, now=NOW, queued_before=LATER, limit=10) == []
+        assert await unattended(store, now=NOW, queued_before=LATER + timedelta(seconds=1), limit=10) == [RUN]
 
     async def test_an_ended_run_is_left_in_peace(self, store: RunStore) -> None:
         """However its worker fares, the queue has nothing to do with a run that has ended."""
         await claim(store)
         await store.commit(commit(event(1, 2), change=change(RunStatus.DONE)))
-        assert await store.list_unattended(now=LATER, queued_before=LATER, limit=10) == []
+        assert await unattended(store, now=LATER, queued_before=LATER, limit=10) == []
 
     async def test_workers_long_dead_are_forgotten(self, store: RunStore) -> None:
         """A lease that ran out long ago and no lease at all are the same."""

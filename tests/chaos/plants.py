@@ -28,11 +28,11 @@ _CHECKOUT: Final = Path(__file__).parent.parent.parent
 def _remove_fence() -> None:
     """An attempt that is over may go on writing: neither the log nor the database refuses it."""
     from runcast.backends.redis_log import RedisPubSubService
-    from runcast.backends.sql import operations, schema
+    from runcast.backends.sql import commits, schema
     from runcast.backends.sql.archive import archive
     from runcast.ports import Appended, Fenced
 
-    append, commit = RedisPubSubService.append, operations.commit
+    append, commit = RedisPubSubService.append, commits.commit
 
     async def append_always(self: RedisPubSubService, run_id: str, events: Any) -> Any:
         result = await append(self, run_id, events)
@@ -52,7 +52,7 @@ def _remove_fence() -> None:
             archive(connection, change.run_id, change.events)
 
     RedisPubSubService.append = append_always  # type: ignore[method-assign]
-    operations.commit = commit_always  # type: ignore[assignment]
+    commits.commit = commit_always  # type: ignore[assignment]
 
 
 def _skip_resync() -> None:

@@ -341,8 +341,8 @@ class Execution:
             writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
             await writer.flush()
         else:
-            await outlast_outages(lambda: self._store.commit(replace(commit, change=change)))
             self.outcome = Outcome.PARKED
+            await outlast_outages(lambda: self._store.commit(replace(commit, change=change)))
 
     def _stop_runner(self, reason: _Stop) -> None:
         if self._stop is None or reason is _Stop.FENCED:

@@ -17,7 +17,7 @@ import structlog
 
 from runcast.app import Runcast
 from runcast.concurrency import end_tasks
-from runcast.core.lifecycle import WAITING
+from runcast.core.lifecycle import is_held
 from runcast.errors import (
     InvalidInputError,
     RuncastError,
@@ -26,7 +26,7 @@ from runcast.errors import (
     TooLargeError,
     UnavailableError,
 )
-from runcast.events import LoggedEvent, RunStatus
+from runcast.events import LoggedEvent
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError
 from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
@@ -167,14 +167,14 @@ class RunProcessor:
         if run.status.is_final:
             await complete_log(run, store=self._store, log=self._log)
             return await active.finish(run.error, take_next=self._is_taking)
-        if run.status is RunStatus.QUEUED or (run.status in WAITING and run.worker_id is None):
-            # As many as may be are under way, or nobody has answered: whoever changes that puts the run back.
-            await active.discard()
-        elif run.due_at is not None and run.worker_id is None:
-            await active.release(delay_seconds=max(0.0, (run.due_at - self._clock()).total_seconds()))
-        else:
-            # Somebody living holds it. Should they die, this job finds it again.
+        if is_held(run.status, run.worker_id):
+            # By somebody living. Should they die, this job finds it again.
             await active.release(delay_seconds=self._lease_seconds)
+        elif run.due_at is not None and run.due_at > (now := self._clock()):
+            await active.release(delay_seconds=(run.due_at - now).total_seconds())
+        else:
+            # Nobody has answered, or as many as may be are under way: whoever changes that puts the run back.
+            await active.discard()
         return None
 
     async def _claim(self, job: Job, run_id: str) -> Claim | None:

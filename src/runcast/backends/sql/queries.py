@@ -1,14 +1,13 @@
 """What the store reads, each as one plain function on a connection. Never writes."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, select, tuple_
 
 from runcast.backends.sql import rows
-from runcast.backends.sql.schema import events, run_tags, runs, steps, workers
-from runcast.core.lifecycle import CANCELED_AT_ONCE, HELD_BY_WORKER
+from runcast.backends.sql.schema import events, memos, run_tags, runs, steps
+from runcast.core.lifecycle import PARKABLE
 from runcast.errors import InvalidInputError, StaleAttemptError
 from runcast.events import UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunStatus
 from runcast.records import Head, Run, RunFilter, RunPage, Step
@@ -46,13 +45,16 @@ def list_steps(connection: Connection, run_id: str) -> Sequence[Step]:
     return [rows.step_of(row) for row in connection.execute(ordered)]
 
 
-def list_unattended(connection: Connection, *, now: datetime, queued_before: datetime, limit: int) -> Sequence[str]:
-    """See `RunStore.list_unattended`."""
-    is_led = exists().where(workers.c.id == runs.c.worker_id, workers.c.lease_until > now)
-    is_waiting = and_(runs.c.status.in_(_values(CANCELED_AT_ONCE)), runs.c.changed_at < queued_before)
-    is_lost = and_(runs.c.status.in_(_values(HELD_BY_WORKER)), ~is_led)
-    oldest = select(runs.c.id).where(or_(is_waiting, is_lost)).order_by(runs.c.created_at, runs.c.id).limit(limit)
-    return connection.execute(oldest).scalars().all()
+def list_children(connection: Connection, run_id: str) -> Sequence[Run]:
+    """See `RunStore.list_children`."""
+    children = select(*rows.RUN_COLUMNS).where(runs.c.parent_id == run_id).order_by(runs.c.created_at, runs.c.id)
+    return [rows.run_of(row) for row in connection.execute(children)]
+
+
+def read_memos(connection: Connection, run_id: str) -> Mapping[str, Any]:
+    """See `RunStore.read_memos`."""
+    kept = select(memos.c.key, memos.c.value).where(memos.c.run_id == run_id).order_by(memos.c.key)
+    return {row.key: row.value for row in connection.execute(kept)}
 
 
 def read_events(connection: Connection, run_id: str, after: Cursor, *, limit: int) -> Sequence[LoggedEvent]:
@@ -69,7 +71,9 @@ def read_events(connection: Connection, run_id: str, after: Cursor, *, limit: in
 
 def check_attempt(connection: Connection, run_id: str, attempt: int) -> None:
     """See `RunStore.check_attempt`."""
-    if connection.execute(select(runs.c.attempt).where(runs.c.id == run_id)).scalar() != attempt:
+    is_parked = and_(runs.c.status.in_(sorted(status.value for status in PARKABLE)), runs.c.worker_id.is_(None))
+    held = select(runs.c.id).where(runs.c.id == run_id, runs.c.attempt == attempt, ~is_parked)
+    if connection.execute(held).first() is None:
         raise StaleAttemptError(run_id, attempt)
 
 
@@ -104,6 +108,8 @@ def _conditions(where: RunFilter) -> list[ColumnElement[bool]]:
         conditions.append(runs.c.status == where.status.value)
     if where.runner is not None:
         conditions.append(runs.c.runner == where.runner)
+    if where.parent_id is not None:
+        conditions.append(runs.c.parent_id == where.parent_id)
     if where.tag is not None:
         conditions.append(exists().where(run_tags.c.tag == where.tag, run_tags.c.run_id == runs.c.id))
     if where.text:
@@ -121,7 +127,3 @@ def _after_page(connection: Connection, before: str | None) -> list[ColumnElemen
         raise InvalidInputError(f"no run has the id {before[:64]!r}, so no page comes after it", field="before")
     place = tuple_(literal(created_at, runs.c.created_at.type), literal(before, runs.c.id.type))
     return [tuple_(runs.c.created_at, runs.c.id) < place]
-
-
-def _values(statuses: frozenset[RunStatus]) -> list[str]:
-    return sorted(status.value for status in statuses)

@@ -6,8 +6,8 @@ from typing import Any, Final
 from sqlalchemy import Row
 
 from runcast.backends.sql import schema
-from runcast.events import Cursor, LoggedEvent, RunStatus, StepStatus, read_event
-from runcast.records import NewRun, Run, RunError, StatusChange, Step
+from runcast.events import Cursor, LoggedEvent, RequestKind, RunStatus, StepStatus, read_event
+from runcast.records import Answer, NewRun, Request, Run, RunError, RunLimit, StatusChange, Step, Undo
 
 _UNSEEN: Final = {"idempotency_key", "changed_at", "search_text"}  # the table's own: no record has them
 
@@ -17,18 +17,25 @@ RUN_COLUMNS: Final = tuple(column for column in schema.runs.c if column.name not
 STEP_COLUMNS: Final = tuple(schema.steps.c)
 """What `step_of` reads, in its order."""
 
+REQUEST_COLUMNS: Final = tuple(schema.requests.c)
+"""What `request_of` reads, in its order."""
+
 _RUN_NAMES: Final = [column.name for column in RUN_COLUMNS]
 _STEP_NAMES: Final = [column.name for column in STEP_COLUMNS]
+_NO_ANSWER: Final = {"answer": None, "answered_at": None, "answered_by": None}
+_REQUEST_NAMES: Final = [column.name for column in REQUEST_COLUMNS]
 
 
 def run_of(row: Row[Any]) -> Run:
     """The run in a row of `RUN_COLUMNS`."""
     values = dict(zip(_RUN_NAMES, row, strict=True))
     last = Cursor(values.pop("last_attempt"), values.pop("last_seq"))
+    key, most = values.pop("concurrency_key"), values.pop("concurrency_limit")
     return Run(
         **{
             **values,
             "last": last,
+            "limit": None if key is None else RunLimit(key, most),
             "status": RunStatus(values["status"]),
             "tags": tuple(values["tags"]),
             "error": _error_of(values["error"]),
@@ -38,10 +45,11 @@ def run_of(row: Row[Any]) -> Run:
 
 def row_of_new(run: NewRun, first: LoggedEvent) -> dict[str, Any]:
     """A new run's row."""
+    is_delayed = run.due_at is not None and run.due_at > run.created_at
     return {
         "id": run.id,
         "runner": run.runner,
-        "status": RunStatus.QUEUED.value,
+        "status": RunStatus.DELAYED.value if is_delayed else RunStatus.QUEUED.value,
         "attempt": 0,
         "last_attempt": first.cursor.attempt,
         "last_seq": first.cursor.seq,
@@ -52,13 +60,26 @@ def row_of_new(run: NewRun, first: LoggedEvent) -> dict[str, Any]:
         "idempotency_key": run.idempotency_key,
         "changed_at": run.created_at,
         "search_text": fold("\n".join((run.id, run.runner, run.prompt or ""))),
+        "due_at": run.due_at if is_delayed else None,
+        "priority": run.priority,
+        "parent_id": run.parent_id,
+        "concurrency_key": run.limit.key if run.limit else None,
+        "concurrency_limit": run.limit.most if run.limit else None,
     }
 
 
 def step_of(row: Row[Any]) -> Step:
     """The step in a row of `STEP_COLUMNS`."""
     values = dict(zip(_STEP_NAMES, row, strict=True))
-    return Step(**{**values, "status": StepStatus(values["status"]), "error": _error_of(values["error"])})
+    undo = values["undo"]
+    return Step(
+        **{
+            **values,
+            "status": StepStatus(values["status"]),
+            "error": _error_of(values["error"]),
+            "undo": None if undo is None else Undo(undo["function"], undo["args"]),
+        }
+    )
 
 
 def row_of_step(step: Step) -> dict[str, Any]:
@@ -75,7 +96,46 @@ def row_of_step(step: Step) -> dict[str, Any]:
         "error": row_of_error(step.error),
         "started_at": step.started_at,
         "ended_at": step.ended_at,
+        "parent_id": step.parent_id,
+        "undo": None if step.undo is None else {"function": step.undo.function, "args": step.undo.args},
     }
+
+
+def request_of(row: Row[Any]) -> Request:
+    """The request in a row of `REQUEST_COLUMNS`."""
+    values = dict(zip(_REQUEST_NAMES, row, strict=True))
+    answer = Answer(values.pop("answer"), values.pop("answered_at"), values.pop("answered_by"))
+    is_resolved = values.pop("resolution") is not None
+    return Request(
+        **{
+            **values,
+            "kind": RequestKind(values["kind"]),
+            "answer": None if answer.at is None else answer,
+            "is_resolved": is_resolved,
+        }
+    )
+
+
+def row_of_request(request: Request) -> dict[str, Any]:
+    """A request's row."""
+    told = "expired" if request.answer is None else "answered"
+    return {
+        "run_id": request.run_id,
+        "id": request.id,
+        "kind": request.kind.value,
+        "prompt": request.prompt,
+        "schema": request.schema,
+        "preview": request.preview,
+        "asked_at": request.asked_at,
+        "expires_at": request.expires_at,
+        **(row_of_answer(request.answer) if request.answer else _NO_ANSWER),
+        "resolution": told if request.is_resolved else None,
+    }
+
+
+def row_of_answer(answer: Answer) -> dict[str, Any]:
+    """An answer's columns in its request's row."""
+    return {"answer": answer.value, "answered_at": answer.at, "answered_by": answer.by}
 
 
 def event_of(body: bytes) -> LoggedEvent:
@@ -84,7 +144,7 @@ def event_of(body: bytes) -> LoggedEvent:
 
 
 def parameters_of(change: StatusChange) -> dict[str, Any]:
-    """A change of status, under the names that `operations.commit` binds."""
+    """A change of status, under the names that `commits.commit` binds."""
     return {"new_output": change.output, "new_error": row_of_error(change.error), "at": change.at}
 
 

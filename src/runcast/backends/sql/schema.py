@@ -21,11 +21,12 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    text,
 )
 
 from runcast.errors import InvalidInputError
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The newest migration: what this code reads and writes. Revisions are numbers, so that older and newer can be told."""
 
 
@@ -109,10 +110,26 @@ runs: Final = Table(
     Column("idempotency_key", PlainText),
     Column("changed_at", UtcTime, nullable=False),  # when the status was set: since when a waiting run waits
     Column("search_text", PlainText, nullable=False),  # folded here: the databases fold letters differently
+    Column("due_at", UtcTime),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("parent_id", PlainText),
+    Column("losses", Integer, nullable=False, server_default="0"),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("concurrency_key", PlainText),
+    Column("concurrency_limit", Integer),
     Index("ix_runs_newest", "created_at", "id"),
     Index("ix_runs_status", "status", "created_at", "id"),
     Index("ix_runs_worker", "worker_id", "status"),
     Index("ux_runs_idempotency_key", "idempotency_key", unique=True),
+    # Only of the runs that have one: the others, most of them, pay nothing for it.
+    *(
+        Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+        for name, columns, condition in (
+            ("ix_runs_due", ("due_at",), "due_at IS NOT NULL"),
+            ("ix_runs_parent", ("parent_id", "created_at"), "parent_id IS NOT NULL"),
+            ("ix_runs_limit", ("concurrency_key", "status"), "concurrency_key IS NOT NULL"),
+        )
+    ),
 )
 
 run_tags: Final = Table(
@@ -138,6 +155,33 @@ steps: Final = Table(
     Column("error", JsonText),
     Column("started_at", UtcTime),
     Column("ended_at", UtcTime),
+    Column("parent_id", PlainText),
+    Column("undo", JsonText),
+)
+
+memos: Final = Table(
+    "memos",
+    metadata,
+    Column("run_id", PlainText, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", PlainText, primary_key=True),
+    Column("value", JsonText, nullable=False),
+)
+
+requests: Final = Table(
+    "requests",
+    metadata,
+    Column("run_id", PlainText, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("id", PlainText, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("prompt", PlainText, nullable=False),
+    Column("schema", JsonText, nullable=False),
+    Column("preview", JsonText),
+    Column("asked_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("answer", JsonText),  # null is an answer, too: answered_at says whether there is one
+    Column("answered_at", UtcTime),
+    Column("answered_by", PlainText),
+    Column("resolution", Text),  # `answered` or `expired`, once it has been told
 )
 
 events: Final = Table(
