@@ -17,10 +17,10 @@ from starlette.routing import Route
 
 from runcast.agent.inputs import HttpRequest
 from runcast.agent.tools.addresses import is_public
-from runcast.agent.tools.base import Risk
 from runcast.agent.tools.connection import CheckedTransport, send
 from runcast.agent.tools.http import MAX_BODY_BYTES, HttpTool
 from runcast.errors import AddressForbiddenError, OutcomeUnknownError, ServiceRefusedError, ToolError
+from runcast.tools import Risk
 from tests.support.service import serve
 
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]

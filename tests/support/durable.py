@@ -1,9 +1,9 @@
 """A run that goes on in a later attempt, without a worker: a journal that keeps what a store would, and people.
 
-    past = Past()
-    run, journal = begin_attempt(past, answers=[{"approved": True}])
-    ...                                         # the attempt is lost in the middle
-    run, journal = begin_attempt(past)          # what was committed is there
+past = Past()
+run, journal = begin_attempt(past, answers=[{"approved": True}])
+...                                         # the attempt is lost in the middle
+run, journal = begin_attempt(past)          # what was committed is there
 """
 
 import asyncio
@@ -90,9 +90,7 @@ class DurableJournal:
 
     async def fail_step(self, step_id: str, error: RunError, *, retry_in_seconds: float | None) -> None:
         del retry_in_seconds
-        self.write(
-            EventType.STEP_FAILED, {"stepId": step_id, "error": {"code": error.code, "message": error.message}}
-        )
+        self.write(EventType.STEP_FAILED, {"stepId": step_id, "error": {"code": error.code, "message": error.message}})
         self._end(step_id, StepStatus.FAILED, None)
 
     def cancel_step(self, step_id: str) -> None:

@@ -68,7 +68,11 @@ def _summarize(
     if len(done) > _NAMED_STEPS:
         dry_runs = sum(1 for output in outputs if output.get("dryRun"))
         all_of_them = "" if left_out else "all "
-        return f"Did {all_of_them}{len(done)} steps" + (f", {dry_runs} of them as dry runs." if dry_runs else ".") + left_out
+        return (
+            f"Did {all_of_them}{len(done)} steps"
+            + (f", {dry_runs} of them as dry runs." if dry_runs else ".")
+            + left_out
+        )
     sentence = ", then ".join(done)
     return f"{sentence[0].upper()}{sentence[1:]}.{left_out}"
 

@@ -87,6 +87,8 @@ def extract(html: str) -> Page:
     # Here, since only this tool needs it and it takes a while to load.
     import trafilatura  # noqa: PLC0415
 
-    found = trafilatura.bare_extraction(html, favor_recall=True, include_links=True, include_comments=False, with_metadata=True)
+    found = trafilatura.bare_extraction(
+        html, favor_recall=True, include_links=True, include_comments=False, with_metadata=True
+    )
     title, text = (getattr(found, name, None) or "" for name in ("title", "text"))
     return Page(title, text or trafilatura.html2txt(html))
