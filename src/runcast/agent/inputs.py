@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 import httpx
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_LINKEDIN_CHARS: Final = 3_000  # LinkedIn's limit for a post's commentary
 MAX_SLACK_CHARS: Final = 40_000  # Slack cuts longer messages off
@@ -69,6 +69,12 @@ def _require_address(text: str) -> str:
     return text
 
 
+def _read_date(value: object) -> object:
+    """A text that is a date alone stays one, where pydantic would make it midnight."""
+    is_date = isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value)
+    return date.fromisoformat(value) if is_date and isinstance(value, str) else value
+
+
 Text = Annotated[str, AfterValidator(_require_text)]
 Line = Annotated[str, AfterValidator(_require_text), AfterValidator(_require_line)]
 Address = Annotated[str, AfterValidator(_require_address)]
@@ -116,7 +122,7 @@ class CalendarEvent(ToolInput):
 
     tool = "calendar"
     title: Line
-    start: datetime | date  # a date alone is a whole day
+    start: Annotated[datetime | date, BeforeValidator(_read_date)]  # a date alone is a whole day
     minutes: Annotated[int, Field(ge=1, le=MAX_EVENT_DAYS * 1_440)] = 60
     timezone: str | None = Field(default=None, description="An IANA name, such as Europe/Berlin.")
     location: Line | None = None

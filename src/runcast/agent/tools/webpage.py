@@ -4,6 +4,7 @@ Nothing on the page is executed or followed, but redirects.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -87,8 +88,11 @@ def extract(html: str) -> Page:
     # Here, since only this tool needs it and it takes a while to load.
     import trafilatura  # noqa: PLC0415
 
+    # What it calls an error is a page without much text.
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
     found = trafilatura.bare_extraction(
         html, favor_recall=True, include_links=True, include_comments=False, with_metadata=True
     )
     title, text = (getattr(found, name, None) or "" for name in ("title", "text"))
-    return Page(title, text or trafilatura.html2txt(html))
+    # Wrapped, or what has no tags around it isn't taken for a page.
+    return Page(title, text or trafilatura.html2txt(f"<html><body><div>{html}</div></body></html>"))
