@@ -165,21 +165,25 @@ def check(app: str) -> None:
 @click.option("--runner", help="Run this runner instead of a prompt.")
 @click.option("--input", "input_json", metavar="JSON", help="The runner's input, an object.")
 @click.option("--tag", "tags", multiple=True, help="A tag for the run; may be repeated.")
+@click.option("--delay", "delay_seconds", type=click.FloatRange(min=0, min_open=True), help="Seconds to wait first.")
+@click.option("--priority", type=click.IntRange(0, 100), default=0, show_default=True, help="The higher the sooner.")
+@click.option("--mode", type=click.Choice(["auto", "approval", "preview"]), help="Of a prompt's plan.")
 @click.option("--watch", "is_watched", is_flag=True, help="Follow the run to its end.")
 @click.option("--json", "is_json", is_flag=True, help="With --watch: one JSON event per line.")
-def run(prompt: str | None, runner: str | None, input_json: str | None, tags: tuple[str, ...], **flags: bool) -> int:
+def run(prompt: str | None, runner: str | None, input_json: str | None, **options: Any) -> int:
     """Ask a running server for a run."""
     if (prompt is None) == (runner is None):
         raise click.UsageError("give either a PROMPT or --runner NAME")
     if input_json is not None and runner is None:
         raise click.UsageError("--input belongs to --runner")
     value = _read_object(input_json) if input_json is not None else None
+    is_watched, is_json = options.pop("is_watched"), options.pop("is_json")
 
     async def ask(client: "RuncastClient") -> int:
-        created = await client.create_run(prompt=prompt, runner=runner, input=value, tags=tags)
+        created = await client.create_run(prompt=prompt, runner=runner, input=value, **options)
         # With --json standard output is for events only.
-        click.echo(f"{created.run_id}  {client.url}/runs/{created.run_id}", err=flags["is_json"])
-        return await _watch(client, created.run_id, None, flags["is_json"]) if flags["is_watched"] else 0
+        click.echo(f"{created.run_id}  {client.url}/runs/{created.run_id}", err=is_json)
+        return await _watch(client, created.run_id, None, is_json) if is_watched else 0
 
     return _with_client(ask)
 
@@ -191,6 +195,50 @@ def run(prompt: str | None, runner: str | None, input_json: str | None, tags: tu
 def watch(run_id: str, after: str | None, *, is_json: bool) -> int:
     """Follow a run to its end; Ctrl-C stops watching, never the run."""
     return _with_client(lambda client: _watch(client, run_id, after, is_json))
+
+
+@cli.command()
+@click.argument("run_id")
+@click.option("--approve/--reject", "is_approved", default=None, help="The answer to what is to be approved.")
+@click.option("--value", "value_json", metavar="JSON", help="The answer to anything else.")
+@click.option("--request", "request_id", metavar="ID", help="Which request; the only open one unless told.")
+@click.option("--by", metavar="NAME", help="Who answers.")
+def answer(run_id: str, *, is_approved: bool | None, value_json: str | None, **options: str | None) -> int:
+    """Answer what a run asks."""
+    if (is_approved is None) == (value_json is None):
+        raise click.UsageError("give --approve, --reject or --value JSON")
+    value = {"approved": is_approved} if value_json is None else _read_json(value_json, "--value")
+
+    async def ask(client: "RuncastClient") -> int:
+        await client.answer_run(run_id, value, **options)
+        return 0
+
+    return _with_client(ask)
+
+
+@cli.command()
+@click.argument("run_id")
+def cancel(run_id: str) -> int:
+    """Stop a run, and the runs that it has started."""
+
+    async def ask(client: "RuncastClient") -> int:
+        await client.cancel_run(run_id)
+        return 0
+
+    return _with_client(ask)
+
+
+@cli.command()
+@click.argument("run_id")
+def undo(run_id: str) -> int:
+    """Undo the steps of an ended run, the last first, in a run of its own."""
+
+    async def ask(client: "RuncastClient") -> int:
+        created = await client.undo_run(run_id)
+        click.echo(f"{created.run_id}  {client.url}/runs/{created.run_id}")
+        return 0
+
+    return _with_client(ask)
 
 
 @cli.command()
@@ -346,13 +394,17 @@ def _announce(settings: "Settings") -> None:
 
 
 def _read_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"--input is not JSON: {error}") from None
+    value = _read_json(text, "--input")
     if not isinstance(value, dict):
         raise click.UsageError("--input must be a JSON object")
     return value
+
+
+def _read_json(text: str, option: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{option} is not JSON: {error}") from None
 
 
 def _with_client(use: Callable[["RuncastClient"], Coroutine[Any, Any, int]]) -> int:

@@ -40,8 +40,11 @@ from runcast.events import START, Cursor, RunEvent
 __all__ = [
     "DEFAULT_URL",
     "SILENCE_SECONDS",
+    "AnswerView",
+    "ChildView",
     "ControlEvent",
     "CreatedRun",
+    "RequestView",
     "RunList",
     "RunView",
     "RuncastClient",
@@ -84,10 +87,42 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error: Mapping[str, str] | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    parent_id: str | None = None
+    has_undo: bool = False
+
+
+class AnswerView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What was answered, when and by whom."""
+
+    value: Any
+    at: datetime
+    by: str | None = None
+
+
+class RequestView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a run asks people; `schema` is the JSON Schema of the answer."""
+
+    request_id: str
+    kind: str
+    prompt: str
+    schema: Mapping[str, Any]
+    asked_at: datetime
+    preview: Any = None
+    expires_at: datetime | None = None
+    answer: AnswerView | None = None
+    resolved: bool = False
+
+
+class ChildView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A run that another has started."""
+
+    run_id: str
+    runner: str
+    status: str
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A run as the API shows it. Lists leave `steps` empty."""
+    """A run as the API shows it. Lists leave `steps`, `requests` and `children` empty."""
 
     run_id: str
     runner: str
@@ -102,7 +137,14 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     error: Mapping[str, str] | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    priority: int = 0
+    due_at: datetime | None = None
+    parent_id: str | None = None
+    losses: int = 0
+    failures: int = 0
     steps: tuple[StepView, ...] = ()
+    requests: tuple[RequestView, ...] = ()
+    children: tuple[ChildView, ...] = ()
 
 
 class RunList(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -166,13 +208,24 @@ class RuncastClient:
         input: Mapping[str, Any] | None = None,  # noqa: A002  # the wire's word
         tags: Sequence[str] = (),
         idempotency_key: str | None = None,
+        priority: int = 0,
+        delay_seconds: float | None = None,
+        due_at: datetime | None = None,
+        mode: str | None = None,
     ) -> CreatedRun:
-        """Ask for a run: of a prompt, or of a runner with an input."""
+        """Ask for a run: of a prompt, or of a runner with an input; now, after a delay, or at a time with a zone."""
         if (prompt is None) == (runner is None):
             raise InvalidInputError("give either a prompt or a runner", field="prompt")
         body: dict[str, Any] = {"prompt": prompt} if runner is None else {"input": dict(input or {})}
         body |= {"tags": list(tags)} if tags else {}
-        body |= {"idempotencyKey": idempotency_key} if idempotency_key else {}
+        options = {
+            "idempotencyKey": idempotency_key or None,
+            "priority": priority or None,
+            "delaySeconds": delay_seconds,
+            "dueAt": due_at.isoformat() if due_at else None,
+            "mode": mode,
+        }
+        body |= {name: value for name, value in options.items() if value is not None}
         path = "/runs" if runner is None else f"/runners/{quote(runner, safe='')}/runs"
         return _read(await self._send("POST", path, json=body), CreatedRun)
 
@@ -186,17 +239,30 @@ class RuncastClient:
         status: str | None = None,
         tag: str | None = None,
         text: str | None = None,
+        parent: str | None = None,
         limit: int | None = None,
         before: str | None = None,
     ) -> RunList:
         """A page of runs, newest first."""
-        query = {"status": status, "tag": tag, "q": text, "limit": limit, "before": before}
+        query = {"status": status, "tag": tag, "q": text, "parent": parent, "limit": limit, "before": before}
         params = {name: value for name, value in query.items() if value is not None}
         return _read(await self._send("GET", "/runs", params=params), RunList)
 
     async def cancel_run(self, run_id: str) -> None:
         """Ask a run to stop; its events tell when it has."""
         await self._send("POST", f"/runs/{quote(run_id, safe='')}/cancel")
+
+    async def answer_run(
+        self, run_id: str, value: Any, *, request_id: str | None = None, by: str | None = None
+    ) -> None:
+        """Answer what a run asks: the request named, else its only open one."""
+        body = {"value": value, "requestId": request_id, "by": by}
+        given = {name: each for name, each in body.items() if each is not None or name == "value"}
+        await self._send("POST", f"/runs/{quote(run_id, safe='')}/input", json=given)
+
+    async def undo_run(self, run_id: str) -> CreatedRun:
+        """Have the steps of an ended run undone; the answer is the run that does it."""
+        return _read(await self._send("POST", f"/runs/{quote(run_id, safe='')}/undo"), CreatedRun)
 
     async def get_stats(self) -> dict[str, Any]:
         """The server's stats: connections, channels, handlers."""

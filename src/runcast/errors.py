@@ -106,6 +106,17 @@ class RunEndedError(RuncastError):
         super().__init__(f"run {run_id} ended as {status}; an ended run does not change")
 
 
+class RunNotEndedError(RuncastError):
+    """What is only for ended runs was asked for one that hasn't ended."""
+
+    code = "run_not_ended"
+    title = "The run has not ended"
+    http_status = 409
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"run {run_id} is {status}: wait for its end, or cancel it first")
+
+
 class RequestNotFoundError(RuncastError):
     """The run has asked nothing under this id."""
 

@@ -140,6 +140,10 @@ class RunStore(Protocol):
     async def create_run(self, run: NewRun, first: LoggedEvent) -> tuple[Run, bool]:
         """Store a run as `queued`, or as `delayed` if it is due later than it is created, with its first event. With
         an idempotency key or id that is there already, the run that is there. The flag says whether it was created now.
+
+        Raises:
+            LimitReachedError: the run isn't to wait, and as many of its limit's key as may be have not ended.
+
         """
         ...
 

@@ -49,6 +49,7 @@ class NewRun:
     due_at: datetime | None = None  # not before then
     parent_id: str | None = None  # the run that started it
     limit: RunLimit | None = None
+    is_rejected_when_full: bool = False  # it isn't to wait for its limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,11 @@ import redis.asyncio as redis
 
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.redis_client import open_redis
-from runcast.errors import UnavailableError
+from runcast.concurrency import end_tasks
+from runcast.errors import ConfigurationError, UnavailableError
 from runcast.ports import ActiveJob
-from runcast.records import Job, RunError
+from runcast.records import Job, RunError, Schedule
+from runcast.services.runs import run_id_of
 
 LOCK_SECONDS = 2
 
@@ -64,7 +66,7 @@ async def test_adding_a_job_twice_adds_it_once(queue: BullMQQueue, client: "redi
     """The sweeper may add what is there."""
     await queue.add(job("a"))
     await queue.add(job("a"))
-    assert await client.llen("bull:runs:wait") == 1
+    assert await client.zcard("bull:runs:prioritized") == 1
 
 
 async def test_the_end_of_one_job_brings_the_next(queue: BullMQQueue) -> None:
@@ -160,3 +162,97 @@ async def test_without_redis_add_says_so(tmp_path: object) -> None:
     with pytest.raises(UnavailableError):
         await queue.add(job("a"))
     await queue.close()
+
+
+class TestPriorities:
+    async def test_the_higher_goes_first_then_the_older(self, queue: BullMQQueue) -> None:
+        """Also before those without a priority that have waited longer."""
+        for name, priority in {"a": 0, "b": 100, "c": 1, "d": 100, "e": 0}.items():
+            await queue.add(job(name), priority=priority)
+        assert [(await take(queue)).job.id for _ in range(5)] == ["b", "d", "c", "a", "e"]
+
+    async def test_it_outlasts_a_delay(self, queue: BullMQQueue) -> None:
+        """A delayed job takes its place among those that wait, once it is due."""
+        await queue.add(job("a"))
+        await queue.add(job("b"), priority=5, delay_seconds=0.01)
+        first = await take(queue)
+        await asyncio.sleep(0.05)  # the delay
+        second = await take(queue)
+        assert {first.job.id, second.job.id} == {"a", "b"}
+        await queue.add(job("c"), priority=1)
+        await queue.add(job("d"), priority=9)
+        await first.release()
+        await asyncio.sleep(0.05)  # a release is a delay of a millisecond
+        left = ["d", "c", first.job.id] if first.job.id == "a" else ["d", first.job.id, "c"]
+        assert [(await take(queue)).job.id for _ in range(3)] == left
+
+
+async def test_a_discarded_job_can_be_added_again(queue: BullMQQueue, client: "redis.Redis") -> None:
+    """A run may be looked at in vain and be due again under the same id; a finished job is kept to be seen."""
+    for _ in range(3):
+        await queue.add(job("a"))
+        await (await take(queue)).discard()
+    await queue.add(job("b"))
+    await (await take(queue)).finish()
+    assert await client.zrange("bull:runs:completed", 0, -1) == ["b"]
+
+
+class TestSchedules:
+    every_second = Schedule(cron="* * * * * *", job_name="report", data={"input": {"deep": True}})
+
+    async def test_at_each_time_there_is_one_job_for_all_processes(self, redis_url: str) -> None:
+        """Three processes set the same schedule and work: each second's job comes once, with a moment of its own."""
+        queues = [BullMQQueue(redis_url, lock_seconds=LOCK_SECONDS) for _ in range(3)]
+        taken: list[Job] = []
+
+        async def work(queue: BullMQQueue) -> None:
+            while True:
+                active = await queue.take()
+                taken.append(active.job)
+                await active.finish()
+
+        await asyncio.gather(*(queue.set_schedules({"report": self.every_second}) for queue in queues))
+        workers = [asyncio.create_task(work(queue)) for queue in queues]
+        try:
+            async with asyncio.timeout(60):
+                while len(taken) < 3:
+                    await asyncio.sleep(0.05)
+                    await queues[0].set_schedules({"report": self.every_second})
+        finally:
+            await end_tasks(*workers)
+            for queue in queues:
+                await queue.close()
+
+        moments = [each.added_ms for each in taken]
+        assert moments == sorted(set(moments))
+        assert all(moment % 1000 == 0 for moment in moments)
+        assert {(each.name, json.dumps(each.data)) for each in taken} == {("report", '{"input": {"deep": true}}')}
+        assert len({run_id_of(each) for each in taken}) == len(taken)
+
+    async def test_they_are_exactly_those_that_were_set(self, queue: BullMQQueue) -> None:
+        """One that is gone is removed with its job, one that has changed is replaced; other producers' stay."""
+        yearly = "0 0 1 1 *"
+        await queue._queue.upsertJobScheduler("foreign", {"pattern": yearly}, "other")
+        await queue.set_schedules({"a": Schedule(cron=yearly, job_name="a"), "b": Schedule(cron=yearly, job_name="b")})
+        tokyo = Schedule(cron="0 0 2 1 *", job_name="b", timezone="Asia/Tokyo")
+        await queue.set_schedules({"b": tokyo})
+        records = {record["key"]: record for record in await queue._queue.getJobSchedulers()}
+        assert set(records) == {"foreign", "runcast-b"}
+        assert (records["runcast-b"]["pattern"], records["runcast-b"]["tz"]) == ("0 0 2 1 *", "Asia/Tokyo")
+        assert await queue._queue.getDelayedCount() == 2
+
+    @pytest.mark.parametrize(
+        "broken",
+        [Schedule(cron="every day", job_name="a"), Schedule(cron="* * * * *", job_name="a", timezone="Mars/Base")],
+    )
+    async def test_one_that_cant_be_read_is_a_wrong_setting(self, queue: BullMQQueue, broken: Schedule) -> None:
+        """The message names it."""
+        with pytest.raises(ConfigurationError, match="'broken'"):
+            await queue.set_schedules({"broken": broken})
+
+    async def test_no_schedules_leave_nothing(self, queue: BullMQQueue, client: "redis.Redis") -> None:
+        """An application that has none any more asks for none."""
+        await queue.set_schedules({"report": self.every_second})
+        await queue.set_schedules({})
+        assert await client.zcard("bull:runs:repeat") == 0
+        assert await client.zcard("bull:runs:delayed") == 0

@@ -27,7 +27,7 @@ from tests.support.stack import Stack
     [
         ("runner", "RuntimeError", "boom"),
         ("step", "ValueError", "boom in a step"),
-        ("output", "invalid_input", "the payload of run_completed isn't JSON"),
+        ("output", "invalid_input", "a result isn't JSON"),
     ],
 )
 async def test_a_runner_that_raises_fails_its_run_and_no_other(

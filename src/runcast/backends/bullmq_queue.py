@@ -12,13 +12,19 @@ What of BullMQ has to be known here (3.4)
 - A blocking pop longer than the socket's time-out looks like a dead connection: the time-out lies above it.
 - The wait for delayed jobs is rounded up to a second until the blocking connection has read the server's version.
 - A job that its lock was lost for can't be finished any more: by then it is another worker's.
+- What has no priority goes before everything that has one, and of those the lowest number first: so each of our jobs
+  has one. That costs no more: BullMQ keeps them in a sorted set instead of a list.
+- A job id that is still kept as finished can't be added again: a job that may have to come again is not kept.
+- A schedule is one delayed job, the next. Taking it makes the one after; replacing it makes the next anew, and one that
+  is just due would get lost: so only a schedule that has changed is replaced.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from zoneinfo import ZoneInfoNotFoundError
 
 import structlog
 from bullmq import Queue, Worker
@@ -27,8 +33,8 @@ from redis.exceptions import RedisError
 from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS, close_redis, open_redis, redis_errors
 from runcast.backends.redis_wire import RedisWire, WireScript
 from runcast.concurrency import end_tasks
-from runcast.errors import UnavailableError
-from runcast.records import Job, RunError
+from runcast.errors import ConfigurationError, UnavailableError
+from runcast.records import Job, RunError, Schedule
 
 log = structlog.get_logger()
 
@@ -38,6 +44,8 @@ _SOCKET_TIMEOUT_SECONDS: Final = 20  # above the longest block, which BullMQ lim
 _RETRY_SECONDS: Final = 0.5
 _KEEP_FINISHED: Final = {"age": 3600, "count": 1000}
 _KEEP_NOTHING: Final = {"count": 0}
+_SCHEDULE_PREFIX: Final = "runcast-"  # of the schedules that are ours
+_NO_PRIORITY: Final = 101  # BullMQ's number for our 0; ours go up to 100
 _NEVER: Final = 1_000_000  # stalls before BullMQ itself would fail a job
 
 
@@ -50,21 +58,34 @@ class BullMQQueue:
         self._name: Final = name
         self._wire: Final = RedisWire(self._client, timeout_seconds=SOCKET_TIMEOUT_SECONDS, decode=True)
         self._queue: Final = Queue(name, {"connection": self._client})
-        self._put_on_wire(self._queue.backend, "addStandardJob")
+        self._put_on_wire(self._queue.backend, "addPrioritizedJob")
         self._worker: Any = None  # BullMQ's, from the first `take` on
         self._stalled_task: asyncio.Task[None] | None = None
         self._token_number = 0
 
-    async def add(self, job: Job, *, delay_seconds: float = 0) -> None:
-        """See `JobQueue.add`."""
+    async def add(self, job: Job, *, delay_seconds: float = 0, priority: int = 0) -> None:
+        """See `JobQueue.add`. Priorities are 0 to 100."""
         options = {
             "jobId": job.id,
             "delay": round(delay_seconds * 1000),
+            "priority": _NO_PRIORITY - priority,
             "removeOnComplete": _KEEP_FINISHED,
             "removeOnFail": _KEEP_FINISHED,
         }
         with redis_errors():
             await self._queue.add(job.name, dict(job.data), options)
+
+    async def set_schedules(self, schedules: Mapping[str, Schedule]) -> None:
+        """See `JobQueue.set_schedules`."""
+        wanted = {f"{_SCHEDULE_PREFIX}{name}": schedule for name, schedule in schedules.items()}
+        with redis_errors():
+            known = {record["key"]: record for record in await self._queue.getJobSchedulers()}
+            for key in known.keys() - wanted.keys():
+                if key.startswith(_SCHEDULE_PREFIX):
+                    await self._queue.removeJobScheduler(key)
+            for key, schedule in wanted.items():
+                if not _is_same(known.get(key), schedule):
+                    await self._set_schedule(key, schedule)
 
     async def take(self) -> "ActiveBullMQJob":
         """See `JobQueue.take`."""
@@ -87,6 +108,18 @@ class BullMQQueue:
         await self._wire.close()
         with contextlib.suppress(RedisError, OSError):
             await close_redis(self._client)
+
+    async def _set_schedule(self, key: str, schedule: Schedule) -> None:
+        times = {"pattern": schedule.cron, "tz": schedule.timezone}
+        options = {"priority": _NO_PRIORITY, "removeOnComplete": _KEEP_FINISHED, "removeOnFail": _KEEP_FINISHED}
+        try:
+            await self._queue.upsertJobScheduler(key, times, schedule.job_name, dict(schedule.data), options)
+        except (ValueError, ZoneInfoNotFoundError) as error:
+            name = key.removeprefix(_SCHEDULE_PREFIX)
+            raise ConfigurationError(f"the schedule of {name!r} can't be read: {error}") from None
+        except TypeError as error:
+            # The job of its next time is in hand already: a process whose clock is ahead has been faster.
+            log.warning("❌ a schedule was set by another process", schedule=key, error=str(error))
 
     def _put_on_wire(self, backend: Any, *names: str) -> None:
         """Call those of BullMQ's scripts that every run needs at a tenth of what they cost by redis-py."""
@@ -184,7 +217,7 @@ class ActiveBullMQJob:
     """`ActiveJob` on BullMQ."""
 
     def __init__(self, job: Any, queue: BullMQQueue) -> None:
-        self.job: Final = Job(id=str(job.id), name=job.name, data=_object(job.data), added_ms=int(job.timestamp or 0))
+        self.job: Final = Job(id=str(job.id), name=job.name, data=_object(job.data), added_ms=_added_ms(job))
         self._job: Final = job
         self._queue: Final = queue
 
@@ -214,3 +247,17 @@ class _BullMQScript:
 
 def _object(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _added_ms(job: Any) -> int:
+    """When the producer added the job; of one that a schedule made, the time that it was made for."""
+    if job.repeatJobKey:
+        return int(str(job.id).rpartition(":")[2])
+    return int(job.timestamp or 0)
+
+
+def _is_same(record: Mapping[str, Any] | None, schedule: Schedule) -> bool:
+    if record is None:
+        return False
+    known = (record.get("name"), record.get("pattern"), record.get("tz"), record.get("template", {}).get("data"))
+    return known == (schedule.job_name, schedule.cron, schedule.timezone, dict(schedule.data))

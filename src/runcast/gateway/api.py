@@ -18,6 +18,7 @@ from runcast.gateway.longpoll import MAX_WAIT_SECONDS, EventPage, LongPoll
 from runcast.gateway.mounting import prefix_of
 from runcast.gateway.reports import MAX_LISTED_CONNECTIONS
 from runcast.gateway.schemas import (
+    AnswerBody,
     EventPageView,
     Health,
     Links,
@@ -30,7 +31,6 @@ from runcast.gateway.schemas import (
     RunView,
     RunWithSteps,
     Stats,
-    StepView,
 )
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import RunLog, RunStore
@@ -50,6 +50,7 @@ _CREATED: Final[_Responses] = {
     200: {"model": RunReceipt, "description": "The idempotency key is known: its run", "content": _STREAM},
     201: {"description": "The run, or its event stream", "content": _STREAM},
 }
+_UNDOING: Final[_Responses] = {200: {"model": RunReceipt, "description": "The run that undoes it is there already"}}
 _EVENTS: Final[_Responses] = {
     200: {
         "model": EventPageView,
@@ -119,13 +120,7 @@ def _add_run_routes(router: APIRouter, runs: RunService, connections: Connection
 
         With `Accept: text/event-stream` the answer is the run's event stream, from its first event on.
         """
-        asked = RunRequest(
-            prompt=body.prompt,
-            runner=body.runner,
-            input=body.input,
-            tags=body.tags,
-            idempotency_key=body.idempotency_key,
-        )
+        asked = RunRequest(**dict(body))
         return await _create(runs, asked, connections, request)
 
     @router.get("/runs", tags=["runs"])
@@ -134,25 +129,41 @@ def _add_run_routes(router: APIRouter, runs: RunService, connections: Connection
         tag: Annotated[str | None, Query(max_length=64)] = None,
         q: Annotated[str | None, Query(max_length=200, description="Text in id, prompt or runner.")] = None,
         runner: Annotated[str | None, Query(max_length=200)] = None,
+        parent: Annotated[str | None, Query(max_length=64, description="The run that started them.")] = None,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         before: Annotated[str | None, Query(max_length=64)] = None,
     ) -> RunList:
         """Runs, newest first."""
-        where = RunFilter(status=status, tag=tag, text=q or None, runner=runner)
+        where = RunFilter(status=status, tag=tag, text=q or None, runner=runner, parent_id=parent)
         page = await runs.list(where, limit=limit, before=before)
         return RunList(runs=[RunView.of(run) for run in page.runs], next_before=page.next_before)
 
     @router.get("/runs/{run_id}", tags=["runs"])
     async def get_run(run_id: RunId) -> RunWithSteps:
-        """One run with its steps."""
+        """One run with its steps, what it has asked people, and the runs that it has started."""
         run = await runs.get(run_id)
-        steps = await runs.list_steps(run_id)
-        return RunWithSteps.of(run, steps=[StepView.of(step) for step in steps])
+        steps, requests, children = await asyncio.gather(
+            runs.list_steps(run_id), runs.list_requests(run_id), runs.list_children(run_id)
+        )
+        return RunWithSteps.of_all(run, steps, requests, children)
 
     @router.post("/runs/{run_id}/cancel", status_code=202, tags=["runs"])
     async def cancel_run(run_id: RunId, request: Request) -> RunReceipt:
-        """End a waiting run at once; have a running one stopped. Watchers see it as it happens."""
+        """End a waiting run at once; have a running one stopped. Watchers see it as it happens.
+
+        The runs that it has started are canceled with it.
+        """
         return _receipt(await runs.cancel(run_id), request)
+
+    @router.post("/runs/{run_id}/input", status_code=202, tags=["runs"])
+    async def answer_run(run_id: RunId, body: AnswerBody, request: Request) -> RunReceipt:
+        """Answer what the run asks, once. Without `requestId` its only open request is meant."""
+        return _receipt(await runs.answer(run_id, body.request_id, body.value, body.by), request)
+
+    @router.post("/runs/{run_id}/undo", status_code=201, tags=["runs"], response_model=RunReceipt, responses=_UNDOING)
+    async def undo_run(run_id: RunId, request: Request) -> Response:
+        """Undo the steps of an ended run, the last first, in a run of its own. 200 if there is one already."""
+        return _answer_created(*await runs.undo(run_id), request)
 
 
 def _add_event_routes(router: APIRouter, runs: RunService, history: History, connections: Connections) -> None:
@@ -192,11 +203,7 @@ def _add_runner_routes(router: APIRouter, app: Runcast, runs: RunService, connec
     @router.get("/runners", tags=["runners"])
     async def list_runners() -> RunnerList:
         """Every runner, with the JSON Schema of its input."""
-        views = [
-            RunnerView(name=runner.name, description=runner.description, input_schema=runner.input_schema)
-            for runner in app.runners.values()
-        ]
-        return RunnerList(runners=views)
+        return RunnerList(runners=[RunnerView.of(runner) for runner in app.runners.values()])
 
     @router.post(
         "/runners/{name}/runs", status_code=201, tags=["runners"], response_model=RunReceipt, responses=_CREATED
@@ -205,7 +212,7 @@ def _add_runner_routes(router: APIRouter, app: Runcast, runs: RunService, connec
         name: Annotated[str, Path(max_length=200)], body: NewRunnerRunBody, request: Request
     ) -> Response:
         """Create a run of this runner; with `Accept: text/event-stream`, and follow it."""
-        asked = RunRequest(runner=name, input=body.input, tags=body.tags, idempotency_key=body.idempotency_key)
+        asked = RunRequest(runner=name, **dict(body))
         return await _create(runs, asked, connections, request)
 
 
@@ -238,11 +245,18 @@ async def _create(runs: RunService, asked: RunRequest, connections: Connections,
     if is_followed:
         connections.check_capacity()  # before there is a run that nobody is told of
     run, created = await runs.create(asked)
-    receipt = _receipt(run, request)
-    status_code, headers = 201 if created else 200, {"location": receipt.links.self, "vary": "accept"}
+    answer = _answer_created(run, created, request)
+    answer.headers["vary"] = "accept"
     if is_followed:
-        return sse.EventStream(connections, run.id, status_code=status_code, headers=headers)
-    return JSONResponse(receipt.model_dump(mode="json"), status_code=status_code, headers=headers)
+        headers = {name: answer.headers[name] for name in ("location", "vary")}
+        return sse.EventStream(connections, run.id, status_code=answer.status_code, headers=headers)
+    return answer
+
+
+def _answer_created(run: Run, created: bool, request: Request) -> JSONResponse:  # noqa: FBT001 - what the service says
+    receipt = _receipt(run, request)
+    headers = {"location": receipt.links.self}
+    return JSONResponse(receipt.model_dump(mode="json"), status_code=201 if created else 200, headers=headers)
 
 
 def _receipt(run: Run, request: Request) -> RunReceipt:

@@ -3,15 +3,17 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from runcast.events import RunStatus, StepStatus, format_ts
-from runcast.records import GatewayReport, LinkState, Run, RunError, Step
+from runcast.events import RequestKind, RunStatus, StepStatus, format_ts
+from runcast.records import GatewayReport, LinkState, Request, Run, RunError, Step
+from runcast.runners import Limit, Runner
 from runcast.services.stats import Survey
 
+_MAX_CHILDREN: Final = 200
 Timestamp = Annotated[datetime, PlainSerializer(format_ts, return_type=str)]
 
 
@@ -21,22 +23,37 @@ class Schema(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", serialize_by_alias=True)
 
 
-class NewRunBody(Schema):
+class NewRunOptions(Schema):
+    """What can be said of any new run."""
+
+    tags: list[str] = Field(default_factory=list)
+    idempotency_key: str | None = Field(default=None, description="The same key gives the same run.")
+    priority: int = Field(default=0, ge=0, le=100, description="The higher, the sooner among those that wait.")
+    delay_seconds: float | None = Field(default=None, description="Not before then; at most a year.")
+    due_at: AwareDatetime | None = Field(default=None, description="Not before then; instead of `delaySeconds`.")
+    mode: Literal["auto", "approval", "preview"] | None = Field(default=None, description="Of a prompt's plan.")
+
+
+class NewRunBody(NewRunOptions):
     """A prompt, or a runner with its input."""
 
     prompt: str | None = Field(default=None, examples=["Post 'Hello from Quik.day!' on LinkedIn"])
     runner: str | None = Field(default=None, max_length=200)
     input: dict[str, Any] | None = None
-    tags: list[str] = Field(default_factory=list)
-    idempotency_key: str | None = Field(default=None, description="The same key gives the same run.")
 
 
-class NewRunnerRunBody(Schema):
+class NewRunnerRunBody(NewRunOptions):
     """A runner's input."""
 
     input: dict[str, Any] = Field(default_factory=dict)
-    tags: list[str] = Field(default_factory=list)
-    idempotency_key: str | None = None
+
+
+class AnswerBody(Schema):
+    """An answer to what a run asks."""
+
+    value: Any = Field(description="It has to fit the request's `schema`.")
+    request_id: str | None = Field(default=None, max_length=64, description="The only open request unless told.")
+    by: str | None = Field(default=None, min_length=1, max_length=200, description="Who answers.")
 
 
 class Links(Schema):
@@ -97,6 +114,11 @@ class RunView(Schema):
     created_at: Timestamp
     started_at: Timestamp | None
     ended_at: Timestamp | None
+    priority: int
+    due_at: Timestamp | None = Field(description="When a run that waits goes on; null: when somebody says so.")
+    parent_id: str | None = Field(description="The run that started it.")
+    losses: int = Field(description="How often its worker was lost.")
+    failures: int = Field(description="How often it failed and was tried again.")
 
     @classmethod
     def of(cls, run: Run, **more: Any) -> Self:
@@ -115,6 +137,11 @@ class RunView(Schema):
             created_at=run.created_at,
             started_at=run.started_at,
             ended_at=run.ended_at,
+            priority=run.priority,
+            due_at=run.due_at,
+            parent_id=run.parent_id,
+            losses=run.losses,
+            failures=run.failures,
             **more,
         )
 
@@ -132,6 +159,8 @@ class StepView(Schema):
     error: ErrorView | None
     started_at: Timestamp | None
     ended_at: Timestamp | None
+    parent_id: str | None = Field(description="The step that it is part of.")
+    has_undo: bool
 
     @classmethod
     def of(cls, step: Step) -> Self:
@@ -147,13 +176,76 @@ class StepView(Schema):
             error=ErrorView.of(step.error),
             started_at=step.started_at,
             ended_at=step.ended_at,
+            parent_id=step.parent_id,
+            has_undo=step.undo is not None,
         )
 
 
+class AnswerView(Schema):
+    """What was answered, when and by whom."""
+
+    value: Any
+    at: Timestamp
+    by: str | None
+
+
+class RequestView(Schema):
+    """What a run asks people."""
+
+    request_id: str
+    kind: RequestKind
+    prompt: str
+    answer_schema: Mapping[str, Any] = Field(alias="schema", description="JSON Schema of the answer.")
+    preview: Any
+    asked_at: Timestamp
+    expires_at: Timestamp | None
+    answer: AnswerView | None
+    resolved: bool = Field(description="The run knows that it was answered, or has expired.")
+
+    @classmethod
+    def of(cls, request: Request) -> Self:
+        """The view of a request."""
+        answer = request.answer
+        return cls(
+            request_id=request.id,
+            kind=request.kind,
+            prompt=request.prompt,
+            schema=request.schema,
+            preview=request.preview,
+            asked_at=request.asked_at,
+            expires_at=request.expires_at,
+            answer=AnswerView(value=answer.value, at=answer.at, by=answer.by) if answer else None,
+            resolved=request.is_resolved,
+        )
+
+
+class ChildView(Schema):
+    """A run that another has started."""
+
+    run_id: str
+    runner: str
+    status: RunStatus
+
+
 class RunWithSteps(RunView):
-    """A run and its steps."""
+    """A run, its steps, what it has asked and the runs that it has started."""
 
     steps: list[StepView]
+    requests: list[RequestView]
+    children: list[ChildView] = Field(description="At most 200, the oldest; `GET /runs?parent=` has them all.")
+
+    @classmethod
+    def of_all(cls, run: Run, steps: Sequence[Step], requests: Sequence[Request], children: Sequence[Run]) -> Self:
+        """The view of a run with all that belongs to it."""
+        return cls.of(
+            run,
+            steps=[StepView.of(step) for step in steps],
+            requests=[RequestView.of(request) for request in requests],
+            children=[
+                ChildView(run_id=child.id, runner=child.runner, status=child.status)
+                for child in children[:_MAX_CHILDREN]
+            ],
+        )
 
 
 class RunList(Schema):
@@ -172,12 +264,44 @@ class EventPageView(Schema):
     rewind: str | None = None
 
 
+class LimitView(Schema):
+    """How many runs of a runner may be under way at once, and what becomes of one more."""
+
+    most: int
+    key: str | None = Field(description="The input that each value of has a limit of its own; null: one for all.")
+    on_full: str
+
+
 class RunnerView(Schema):
     """A registered runner."""
 
     name: str
     description: str
     input_schema: dict[str, Any]
+    retries: int
+    timeout_seconds: float | None
+    limit: LimitView | None
+    cron: str | None
+
+    @classmethod
+    def of(cls, runner: Runner) -> Self:
+        """The view of a runner."""
+        options = runner.options
+        return cls(
+            name=runner.name,
+            description=runner.description,
+            input_schema=runner.input_schema,
+            retries=options.retries,
+            timeout_seconds=options.timeout_seconds,
+            limit=_limit_view(options.limit) if options.limit else None,
+            cron=options.cron,
+        )
+
+
+def _limit_view(limit: Limit) -> LimitView:
+    # A function of the input has a name at least.
+    key = limit.key if limit.key is None or isinstance(limit.key, str) else getattr(limit.key, "__name__", "…")
+    return LimitView(most=limit.most, key=key, on_full=limit.on_full)
 
 
 class RunnerList(Schema):

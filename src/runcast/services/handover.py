@@ -11,15 +11,11 @@ import structlog
 
 from runcast.errors import UnavailableError
 from runcast.ports import JobQueue, RunLog, RunStore
-from runcast.records import Job, Run
+from runcast.records import Run
+from runcast.services.jobs import job_of
 from runcast.services.runs import RunRequest, RunService
 
 log = structlog.get_logger()
-
-
-def job_of(run: Run) -> Job:
-    """The job by which a run gets to a worker. Its id is new with every wait: the queue knows old ones for a while."""
-    return Job(id=f"{run.id}-{run.attempt}-{run.last.seq}", name=run.runner, data={"runId": run.id})
 
 
 class Handover:
@@ -48,7 +44,10 @@ class Handover:
         try:
             if run.parent_id is not None:
                 await self._log.send_control({"ended": run.id})
-            if run.limit is not None and (following := await self._store.find_next(run.limit.key)) is not None:
+            if (
+                run.limit is not None
+                and (following := await self._store.find_next(run.limit.key, now=self._clock())) is not None
+            ):
                 await self._queue.add(job_of(following), priority=following.priority)
         except UnavailableError as error:
             log.warning("❌ others will learn late that the run has ended", run_id=run.id, error=str(error))

@@ -198,8 +198,10 @@ class RunJournal:
         else:
             until = moment or self._clock() + timedelta(seconds=seconds)
             self._remember(key, {"until": until.isoformat()})
-        with self._waits.wait(Wait(status=RunStatus.DELAYED, step_id=step_id, until=until)):
-            await asyncio.sleep((until - self._clock()).total_seconds())
+        seconds = (until - self._clock()).total_seconds()
+        if seconds > 0:
+            with self._waits.wait(Wait(status=RunStatus.DELAYED, step_id=step_id, until=until)):
+                await asyncio.sleep(seconds)
 
     async def start_child(self, runner: str, value: Mapping[str, Any], *, step_id: str | None) -> str:
         """See `Journal.start_child`."""

@@ -20,6 +20,7 @@ from runcast.concurrency import end_tasks
 from runcast.core.lifecycle import is_held
 from runcast.errors import (
     InvalidInputError,
+    LimitReachedError,
     RuncastError,
     RunnerNotFoundError,
     StaleAttemptError,
@@ -134,7 +135,7 @@ class RunProcessor:
         self._held.add(run_id)
         try:
             return await self._handle_run(active, run_id, slot)
-        except (InvalidInputError, RunnerNotFoundError, TooLargeError) as error:
+        except (InvalidInputError, LimitReachedError, RunnerNotFoundError, TooLargeError) as error:
             log.warning("❌ a job that can't become a run is dropped", job_id=active.job.id, error=str(error))
             return await active.finish(RunError(code=error.code, message=str(error)), take_next=self._is_taking)
         except Exception:

@@ -20,7 +20,7 @@ from runcast.services.writer import Facts, RunWriter
 
 MAX_PROMPT_CHARS: Final = 10_000
 
-_LATE_SECONDS: Final = 0.25
+_LATE: Final = timedelta(seconds=0.25)
 """An answer that was taken just in time may be committed a moment after: it counts."""
 
 _STATUS: Final = {RequestKind.APPROVAL: RunStatus.AWAITING_APPROVAL, RequestKind.INPUT: RunStatus.AWAITING_INPUT}
@@ -81,6 +81,8 @@ class Questions:
 
     async def receive_answers(self) -> None:
         """Look which of the open requests were answered."""
+        if not self._answered:
+            return
         for request in await outlast_outages(lambda: self._store.list_requests(self._writer.run_id)):
             event = self._answered.get(request.id)
             if event is not None and request.answer is not None:
@@ -101,11 +103,14 @@ class Questions:
     async def _wait(self, request: Request, step_id: str | None) -> Request:
         self._known[request.id] = request
         event = self._answered[request.id] = asyncio.Event()
+        until = None if request.expires_at is None else request.expires_at + _LATE
         try:
-            with self._waits.wait(Wait(status=_STATUS[request.kind], step_id=step_id, until=request.expires_at)):
+            await self.receive_answers()  # it may have come before we listened
+            if event.is_set() or (until is not None and until <= self._clock()):
+                return self._known[request.id]
+            with self._waits.wait(Wait(status=_STATUS[request.kind], step_id=step_id, until=until)):
                 self._tell_status()
-                await self.receive_answers()  # it may have come before we listened
-                await self._wait_until(event, request.expires_at)
+                await self._wait_until(event, until)
         except asyncio.CancelledError:
             self._tell_status()  # the runner has given up waiting: a time-out of its own, say
             raise
@@ -117,9 +122,8 @@ class Questions:
         if moment is None:
             await event.wait()
             return
-        seconds = (moment - self._clock()).total_seconds() + _LATE_SECONDS
         try:
-            async with asyncio.timeout(max(0.0, seconds)):
+            async with asyncio.timeout((moment - self._clock()).total_seconds()):
                 await event.wait()
         except TimeoutError:
             await self.receive_answers()

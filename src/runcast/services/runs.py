@@ -1,51 +1,29 @@
-"""RunService: what anybody may ask of runs. Create, find, list, cancel.
+"""RunService: what anybody may ask of runs. Create, find, list, cancel, answer, undo.
 
 A run is acknowledged once the database has it. Telling the log and the queue comes after, and if they can't be reached
 the run waits: the sweeper puts it into the queue when they can.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-import structlog
+from runcast.app import UNDO_RUNNER, Runcast
+from runcast.core.lifecycle import CANCELED_AT_ONCE, is_parked
+from runcast.errors import InvalidInputError, RunEndedError, RunNotEndedError, RunNotFoundError
+from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
+from runcast.ports import JobQueue, RunLog, RunStore
+from runcast.records import Answer, Job, Request, Run, RunFilter, RunPage, Step, is_run_id
+from runcast.services.announcer import Announcer
+from runcast.services.answering import check_answer, check_name, find_request
+from runcast.services.intake import RunRequest, read_request, request_of
 
-from runcast.app import PROMPT_RUNNER, Runcast
-from runcast.errors import InvalidInputError, RunEndedError, RunNotFoundError, TooLargeError, UnavailableError
-from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, format_ts, log_event
-from runcast.ports import JobQueue, Missing, RunLog, RunStore
-from runcast.records import Job, NewRun, Run, RunFilter, RunPage, Step, is_run_id
+__all__ = ["RunRequest", "RunService", "new_run_id", "run_id_of"]
 
-log = structlog.get_logger()
-
-REDIS_PATIENCE_SECONDS: Final = 2.0
-"""How long one of Redis' parts in a request may take. It is past what a loaded server needs, and below what a caller
-waits for an answer."""
-
-MAX_TAGS: Final = 20
-MAX_TAG_CHARS: Final = 64
-MAX_KEY_CHARS: Final = 200
-_REQUEST_KEYS: Final = {name: name for name in ("prompt", "runner", "input", "tags")} | {
-    "idempotency_key": "idempotencyKey"
-}
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to be misread
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """What somebody asks for: a prompt, or a runner with its input."""
-
-    prompt: str | None = None
-    runner: str | None = None
-    input: Mapping[str, Any] | None = None
-    tags: Sequence[str] = ()
-    idempotency_key: str | None = None
 
 
 def new_run_id(now: datetime) -> str:
@@ -78,8 +56,7 @@ class RunService:
     ) -> None:
         self._app: Final = app
         self._store: Final = store
-        self._log: Final = log
-        self._queue: Final = queue
+        self._announcer: Final = Announcer(log=log, queue=queue, clock=clock)
         self._clock: Final = clock
         self._max_prompt_chars: Final = max_prompt_chars
 
@@ -88,35 +65,28 @@ class RunService:
 
         Raises:
             InvalidInputError, RunnerNotFoundError, TooLargeError: the request can't be executed.
+            LimitReachedError: as many such runs as may be are under way, and the runner turns further ones down.
             UnavailableError: it could not be stored.
 
         """
-        now = self._clock()
-        run, created = await self._store_run(request, new_run_id(now), now)
-        if created or run.status is RunStatus.QUEUED:
-            await self._enqueue(run)
+        run, created = await self._store_run(request, new_run_id(self._clock()))
+        if created or run.status in CANCELED_AT_ONCE or is_parked(run.status, run.worker_id):
+            await self._announcer.enqueue(run)
         return run, created
 
     async def adopt(self, job: Job, run_id: str) -> None:
-        """Store the run that a foreign producer has put straight into the queue.
+        """Store the run that a foreign producer, or a schedule, has put straight into the queue.
 
         Raises:
             InvalidInputError, RunnerNotFoundError, TooLargeError: its data don't make a run.
+            LimitReachedError: see `create`.
 
         """
         if (named := job.data.get("runId")) is not None and named != run_id:
             raise InvalidInputError(
                 f"{named!r} can't be a run's id: letters, digits, - and _, at most 64", field="runId"
             )
-        data = {"runner": job.name, **job.data}
-        if "prompt" in data and data["runner"] not in self._app.runners:
-            del data["runner"]  # to other producers a job's name is a label of their own
-        fields = {name: data[key] for name, key in _REQUEST_KEYS.items() if data.get(key) is not None}
-        try:
-            request = msgspec.convert(fields, RunRequest)
-        except msgspec.ValidationError as error:
-            raise InvalidInputError(f"the job's data: {error}") from None
-        await self._store_run(request, run_id, self._clock())
+        await self._store_run(request_of(job, self._app), run_id)
 
     async def get(self, run_id: str) -> Run:
         """One run.
@@ -138,12 +108,21 @@ class RunService:
         """A run's steps by index."""
         return await self._store.list_steps(run_id)
 
+    async def list_requests(self, run_id: str) -> Sequence[Request]:
+        """What a run has asked people, in the order of asking."""
+        return await self._store.list_requests(run_id)
+
+    async def list_children(self, run_id: str) -> Sequence[Run]:
+        """The runs that a run has started, the oldest first."""
+        return await self._store.list_children(run_id)
+
     async def count(self) -> Mapping[str, int]:
         """How many runs there are by status."""
         return await self._store.count_runs()
 
     async def cancel(self, run_id: str) -> Run:
-        """End a waiting run at once; have a running one stopped by its worker. Canceling twice changes nothing.
+        """End a run that nobody holds at once; have a held one stopped by its worker. The runs that it has started are
+        canceled with it. Canceling twice changes nothing.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -152,6 +131,81 @@ class RunService:
         """
         if not is_run_id(run_id):
             raise RunNotFoundError(run_id)
+        run = await self._cancel_unheld(run_id)
+        if run is None:
+            run = await self._store.request_cancel(run_id, now=self._clock())
+            if run is not None:
+                await self._announcer.tell_workers({"cancel": run_id})
+        if run is not None:
+            await self._cancel_all(child.id for child in await self._store.list_children(run_id) if _is_open(child))
+            return run
+        run = await self.get(run_id)
+        if run.status is not RunStatus.CANCELED:
+            raise RunEndedError(run_id, run.status)
+        return run
+
+    async def answer(self, run_id: str, request_id: str | None, value: Any, by: str | None = None) -> Run:
+        """Answer what a run asks, once. Without a request's id the only open one is meant.
+
+        Raises:
+            RunNotFoundError, RequestNotFoundError: there is no such run, or it hasn't asked that.
+            RequestClosedError: it was answered before, it has expired, or the run has ended.
+            InvalidInputError: the value doesn't fit the request's schema, or several requests are open.
+
+        """
+        check_name(by)
+        run, now = await self.get(run_id), self._clock()
+        request = find_request(await self._store.list_requests(run.id), run_id, request_id, now=now)
+        if request.answer is None:  # else the store says that it is closed, which comes first
+            check_answer(request.schema, value)
+        run = await self._store.answer_request(run_id, request.id, Answer(value, now, by))
+        if is_parked(run.status, run.worker_id):
+            await self._announcer.enqueue(run)
+        else:
+            await self._announcer.tell_workers({"answered": run_id})
+        return run
+
+    async def undo(self, run_id: str) -> tuple[Run, bool]:
+        """Create the run that undoes an ended one. The flag says whether it is new: a run is undone once.
+
+        Raises:
+            RunNotFoundError: there is no such run.
+            RunNotEndedError: it hasn't ended.
+            InvalidInputError: none of its steps can be undone.
+
+        """
+        run = await self.get(run_id)
+        if not run.status.is_final:
+            raise RunNotEndedError(run_id, run.status)
+        steps = await self._store.list_steps(run_id)
+        if not any(step.undo is not None and step.status is StepStatus.SUCCEEDED for step in steps):
+            raise InvalidInputError(f"no step of run {run_id} can be undone")
+        request = RunRequest(
+            runner=UNDO_RUNNER, input={"runId": run_id}, parent_id=run_id, idempotency_key=f"undo:{run_id}"
+        )
+        return await self.create(request)
+
+    async def _store_run(self, request: RunRequest, run_id: str) -> tuple[Run, bool]:
+        now = self._clock()
+        new = read_request(request, run_id, app=self._app, now=now, max_prompt_chars=self._max_prompt_chars)
+        payload: dict[str, Any] = {"status": RunStatus.QUEUED}
+        if new.due_at is not None and new.due_at > now:
+            payload = {"status": RunStatus.DELAYED, "dueAt": format_ts(new.due_at)}
+        first = _event(run_id, payload, now, seq=1, attempt=0)
+        run, created = await self._store.create_run(new, first)
+        if created:
+            await self._announcer.tell(run_id, [first])
+            if run.limit is not None and self._app.get_runner(run.runner).on_full == "cancel_older":
+                others = [other for other in await self._store.list_under_way(run.limit.key) if other != run.id]
+                await self._cancel_all(others[: max(0, len(others) - run.limit.most + 1)])
+        return run, created
+
+    async def _cancel_all(self, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            with contextlib.suppress(RunEndedError, RunNotFoundError):  # it has just ended by itself
+                await self.cancel(run_id)
+
+    async def _cancel_unheld(self, run_id: str) -> Run | None:
         now = self._clock()
         ended: list[LoggedEvent] = []
 
@@ -162,100 +216,25 @@ class RunService:
 
         run = await self._store.cancel_unheld(run_id, end, now=now)
         if run is not None:
-            await self._tell(run_id, ended)
-            return run
-        run = await self._store.request_cancel(run_id, now=now)
-        if run is not None:
-            await self._tell_workers(run_id)
-            return run
-        run = await self.get(run_id)
-        if run.status is not RunStatus.CANCELED:
-            raise RunEndedError(run_id, run.status)
+            await self._announcer.tell(run_id, ended)
+            await self._follow_end(run)
         return run
 
-    async def _store_run(self, request: RunRequest, run_id: str, now: datetime) -> tuple[Run, bool]:
-        runner, value = self._read(request)
-        new = NewRun(
-            id=run_id,
-            runner=runner,
-            input=value,
-            created_at=now,
-            prompt=request.prompt,
-            tags=tuple(request.tags),
-            idempotency_key=request.idempotency_key,
-        )
-        first = _event(run_id, {"status": RunStatus.QUEUED}, now, seq=1, attempt=0)
-        run, created = await self._store.create_run(new, first)
-        if created:
-            await self._tell(run_id, [first])
-        return run, created
-
-    def _read(self, request: RunRequest) -> tuple[str, dict[str, Any]]:
-        """The runner's name and its input, checked."""
-        _check_labels(request)
-        value = dict(request.input or {})
-        if request.prompt is not None:
-            if not request.prompt.strip():
-                raise InvalidInputError("the prompt is empty", field="prompt")
-            if len(request.prompt) > self._max_prompt_chars:
-                raise TooLargeError(f"the prompt has {len(request.prompt)} characters; {self._max_prompt_chars} may be")
-            value.setdefault("prompt", request.prompt)
-        elif request.runner is None:
-            raise InvalidInputError("give a prompt, or a runner and its input", field="prompt")
-        runner = self._app.get_runner(request.runner or PROMPT_RUNNER)
-        return runner.name, runner.validate(value)
-
-    async def _enqueue(self, run: Run) -> None:
-        try:
-            async with _within_patience():
-                await self._queue.add(Job(id=run.id, name=run.runner, data={"runId": run.id}))
-        except UnavailableError as error:
-            log.warning("❌ the run is stored but not queued yet", run_id=run.id, error=str(error))
-
-    async def _tell(self, run_id: str, events: Sequence[LoggedEvent]) -> None:
-        try:
-            async with _within_patience():
-                await self._append(run_id, events)
-        except UnavailableError as error:
-            log.warning("❌ watchers will hear later", run_id=run_id, error=str(error))
-
-    async def _append(self, run_id: str, events: Sequence[LoggedEvent]) -> None:
-        if isinstance(await self._log.append(run_id, events), Missing):
-            # Redis has lost what came before; the archive has it.
-            first = events[0].cursor
-            await self._log.fence(run_id, first.attempt, floor=first.seq - 1)
-            await self._log.append(run_id, events)
-
-    async def _tell_workers(self, run_id: str) -> None:
-        try:
-            async with _within_patience():
-                await self._log.send_control({"cancel": run_id})
-        except UnavailableError as error:
-            log.warning("❌ the worker will see the cancel at its next heartbeat", run_id=run_id, error=str(error))
+    async def _follow_end(self, run: Run) -> None:
+        """Let the run's parent know, and the next of its limit begin."""
+        if run.parent_id is not None:
+            await self._announcer.tell_workers({"ended": run.id})
+        if run.limit is not None and run.attempt > 0:
+            following = await self._store.find_next(run.limit.key, now=self._clock())
+            if following is not None:
+                await self._announcer.enqueue(following)
 
 
-@contextlib.asynccontextmanager
-async def _within_patience() -> AsyncIterator[None]:
-    """Give Redis up after a while: what is in the database by now is told by the sweepers, too.
-
-    A Redis that hangs, or a network that swallows packets, would keep the caller waiting for the sockets' time-outs.
-    """
-    try:
-        async with asyncio.timeout(REDIS_PATIENCE_SECONDS):
-            yield
-    except TimeoutError:
-        raise UnavailableError(f"Redis didn't answer within {REDIS_PATIENCE_SECONDS} s") from None
+def _is_open(run: Run) -> bool:
+    return not run.status.is_final
 
 
 def _event(run_id: str, payload: Mapping[str, Any], now: datetime, *, seq: int, attempt: int) -> LoggedEvent:
     return log_event(
         RunEvent(type=EventType.RUN_STATUS, payload=payload, ts=format_ts(now), run_id=run_id, seq=seq, attempt=attempt)
     )
-
-
-def _check_labels(request: RunRequest) -> None:
-    if len(request.tags) > MAX_TAGS or any(not 1 <= len(tag) <= MAX_TAG_CHARS for tag in request.tags):
-        raise InvalidInputError(f"at most {MAX_TAGS} tags of 1 to {MAX_TAG_CHARS} characters", field="tags")
-    key = request.idempotency_key
-    if key is not None and not 1 <= len(key) <= MAX_KEY_CHARS:
-        raise InvalidInputError(f"an idempotency key has 1 to {MAX_KEY_CHARS} characters", field="idempotencyKey")

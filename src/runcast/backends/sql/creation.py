@@ -6,6 +6,7 @@ from sqlalchemy import Connection, case, select
 
 from runcast.backends.sql import rows
 from runcast.backends.sql.archive import archive
+from runcast.backends.sql.limits import refuse_if_full
 from runcast.backends.sql.schema import run_tags, runs
 from runcast.backends.sql.writing import INSERTS, find_run
 from runcast.events import LoggedEvent
@@ -20,6 +21,8 @@ def create_run(connection: Connection, run: NewRun, first: LoggedEvent) -> tuple
     dialect = connection.dialect.name
     is_new = connection.execute(_ADD_RUN[dialect], rows.row_of_new(run, first)).rowcount == 1
     if is_new:
+        if run.limit is not None and run.is_rejected_when_full:
+            refuse_if_full(connection, run.limit)
         if run.tags:
             connection.execute(_ADD_TAGS[dialect], [{"run_id": run.id, "tag": tag} for tag in run.tags])
         archive(connection, run.id, [first])

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Subquery, and_, func, or_, sel
 
 from runcast.backends.sql import rows
 from runcast.backends.sql.schema import runs
+from runcast.errors import LimitReachedError
 from runcast.events import FINAL_STATUSES, RunStatus
 from runcast.records import Run, RunLimit
 
@@ -18,10 +19,16 @@ _LOCK_KEY: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))
 
 def is_full(connection: Connection, limit: RunLimit) -> bool:
     """Whether as many runs as may be are under way. What is decided from it holds until the transaction ends."""
-    if connection.dialect.name == "postgresql":
-        # Two claims of different runs lock different rows: on this they wait for each other.
-        connection.execute(_LOCK_KEY, {"key": limit.key})
+    _lock(connection, limit.key)
     return _count(connection, limit.key) >= limit.most
+
+
+def refuse_if_full(connection: Connection, limit: RunLimit) -> None:
+    """Raise `LimitReachedError` if, with the run just added, more have not ended than may be under way."""
+    _lock(connection, limit.key)
+    unended = select(func.count()).where(runs.c.concurrency_key == limit.key, runs.c.status.in_(_OPEN))
+    if connection.execute(unended).scalar_one() > limit.most:
+        raise LimitReachedError(limit.key, limit.most)
 
 
 def find_next(connection: Connection, limit_key: str, *, now: datetime | None = None) -> Run | None:
@@ -47,6 +54,12 @@ def count_by_key() -> Subquery:
     has_key = runs.c.concurrency_key.is_not(None)
     columns: tuple[Any, ...] = (runs.c.concurrency_key.label("key"), func.count().label("total"))
     return select(*columns).where(has_key, _IS_UNDER_WAY).group_by(runs.c.concurrency_key).subquery()
+
+
+def _lock(connection: Connection, limit_key: str) -> None:
+    if connection.dialect.name == "postgresql":
+        # Transactions of different runs lock different rows: on this they wait for each other.
+        connection.execute(_LOCK_KEY, {"key": limit_key})
 
 
 def _count(connection: Connection, limit_key: str) -> int:

@@ -104,13 +104,13 @@ def row_of_step(step: Step) -> dict[str, Any]:
 def request_of(row: Row[Any]) -> Request:
     """The request in a row of `REQUEST_COLUMNS`."""
     values = dict(zip(_REQUEST_NAMES, row, strict=True))
-    answer = Answer(values.pop("answer"), values.pop("answered_at"), values.pop("answered_by"))
+    value, at, by = (values.pop(name) for name in _NO_ANSWER)
     is_resolved = values.pop("resolution") is not None
     return Request(
         **{
             **values,
             "kind": RequestKind(values["kind"]),
-            "answer": None if answer.at is None else answer,
+            "answer": None if at is None else Answer(value, at, by),
             "is_resolved": is_resolved,
         }
     )
