@@ -1,6 +1,7 @@
 """An MCP server written with the `mcp` package: `python -m tests.support.mcp_tools` speaks over stdio."""
 
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import ToolAnnotations
 
 
@@ -24,7 +25,7 @@ def create_server(posted: list[str] | None = None) -> MCPServer:
     @server.tool(name="wait")
     def fail(reason: str) -> str:
         """Always fails, under a name that a built-in tool has."""
-        raise ValueError(reason)
+        raise ToolError(reason)
 
     return server
 

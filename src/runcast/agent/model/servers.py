@@ -6,6 +6,7 @@ hold a secret.
 """
 
 import asyncio
+import contextvars
 import json
 import re
 import shlex
@@ -84,8 +85,13 @@ class ServerTool:
         return ToolCall(self.name, name, dict(arguments), self._risk, lambda report: self._call(arguments, report))
 
     async def _call(self, arguments: Mapping[str, Any], report: Report) -> Any:
+        # The client reports from a task of its own, which knows nothing of the step that this is.
+        context = contextvars.copy_context()
+        is_over = False
+
         async def tell(value: float, total: float | None, message: str | None) -> None:
-            report(value, total or value, message or "")
+            if not is_over:
+                context.run(report, value, total or value, message or "")
 
         try:
             result = await self._client.call_tool(self._tool.name, dict(arguments), progress_callback=tell)
@@ -96,6 +102,8 @@ class ServerTool:
             if self._risk is Risk.PUBLISH:
                 raise OutcomeUnknownError(f"{text}, perhaps after it did what was asked: look there first") from None
             raise ToolError(f"{text}; trying again later may work", is_retryable=True) from None
+        finally:
+            is_over = True
         if result.is_error:
             raise ToolError(f"{self.name}: {_read_text(result)[:1_000] or 'it failed and gave no reason'}")
         if result.structured_content is not None and len(json.dumps(result.structured_content)) <= MAX_TEXT_CHARS:
