@@ -316,7 +316,7 @@ class RunHarness:
 
     def _start_worker(self) -> None:
         assert self._settings is not None, "the harness is entered first"  # noqa: S101
-        self._processor = make_processor(self._settings, self._open, store=cast(RunStore, self._store))
+        self._processor = make_processor(self._settings, self._open, store=cast("RunStore", self._store))
         self._working = asyncio.create_task(self._processor.run(), name="harness-worker")
 
     async def _stop_worker(self) -> None:
