@@ -43,6 +43,7 @@ def start_s3() -> Iterator[S3Server]:
     host, port = server.get_host_and_port()
     running = S3Server(f"http://{host}:{port}")
     try:
+        httpx.post(f"{running.endpoint}/moto-api/reset").raise_for_status()  # one process has one memory of them all
         httpx.put(f"{running.endpoint}/{BUCKET}").raise_for_status()
         yield running
     finally:
