@@ -52,6 +52,7 @@ async def test_five_thousand_tokens_come_as_one_small_frame(stack: Stack, follow
         "status": "done",
         "steps": [],
         "messages": [{"messageId": "m", "text": "the " * 5_000, "completed": True}],
+        "requests": [],
         "output": {},
     }
     assert len(encode_json(snapshot)) < 21_000
