@@ -168,7 +168,7 @@ async def test_a_worker_dies_at_work(run_harness: Harness) -> None:
         run_id = await harness.start("endless")
         await harness.wait_for(run_id, "log")
         await harness.crash()
-        while (await harness.look(run_id)).run.attempt < 2:  # noqa: ASYNC110
+        while (await harness.look(run_id)).run.attempt < 2:
             await asyncio.sleep(0.01)
         result = await harness.cancel(run_id)
         assert (result.status, result.run.losses) == ("canceled", 1)
