@@ -29,6 +29,7 @@ AUTHORING = {
     "runcast.runners",
     "runcast.steps",
     "runcast.threads",
+    "runcast.tools",
 }
 """What users write runs with: the layer `app`."""
 

@@ -1,5 +1,6 @@
 """`run.stream`: streams of models, read through their own clients from a server that speaks their published APIs."""
 
+import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -127,11 +128,10 @@ async def test_a_client_that_blocks_is_read_in_a_thread(run: Run) -> None:
     """The same stream from the client for code without asyncio."""
     async with stream_server(chat(*says("Hel", "lo"))) as server:
         with openai.OpenAI(base_url=f"{server.base_url}/v1", api_key="k", max_retries=0) as client:
-
-            def created() -> Iterator[Any]:
-                yield from client.chat.completions.create(model="tiny-1", messages=PROMPT, stream=True)
-
-            assert await relay(created(), run) == "Hello"
+            stream = await asyncio.to_thread(
+                client.chat.completions.create, model="tiny-1", messages=PROMPT, stream=True
+            )
+            assert await relay(stream, run) == "Hello"
     assert run.told == [USED_CHAT]
 
 
@@ -198,7 +198,7 @@ async def test_events_of_responses_become_a_message_and_calls(run: Run) -> None:
     }
     mcp = {"type": "mcp_call", "id": "c2", "name": "find", "arguments": "{}", "server_label": "s", "output": "found"}
     search = {"type": "web_search_call", "id": "c3", "status": "failed", "action": {"type": "search", "query": "q"}}
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.output_text.delta", "delta": "Hel", **TEXT_EVENT},
         {"type": "response.something.new", "delta": "?"},
         {"type": "response.output_text.delta", "delta": "lo", **TEXT_EVENT},

@@ -17,6 +17,7 @@ from runcast.errors import ConfigurationError, RunnerNotFoundError
 from runcast.runners import PROMPT_RUNNER, UNDO_RUNNER, Limit, Runner, RunnerFunction, RunnerOptions
 from runcast.steps import StepOptions, describe_error, set_options
 from runcast.threads import SyncRunContext
+from runcast.tools import ToolRegistry
 
 if TYPE_CHECKING:
     from runcast.asgi import Authorize, MountedGateway
@@ -43,6 +44,8 @@ class Runcast:
 
     def __init__(self) -> None:
         self._runners: Final[dict[str, Runner]] = {}
+        self.tools: Final = ToolRegistry()  # what a model may call in the prompt runner
+        self.tool: Final = self.tools.register  # `@app.tool(risk="read")`
 
     @property
     def runners(self) -> Mapping[str, Runner]:

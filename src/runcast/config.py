@@ -1,6 +1,7 @@
 """Settings: the only reader of the environment. Everything else gets what it needs as an argument."""
 
 import difflib
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -39,7 +40,7 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_URL",
         description="`postgresql://…` or `sqlite:///…`; without it SQLite in the data dir.",
     )
-    data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis and SQLite keep their files.")
+    data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis, SQLite and artifacts are.")
 
     artifacts_url: str | None = Field(
         default=None, description="`s3://bucket/prefix` or `file:///path`; without it a folder in the data dir."
@@ -113,8 +114,32 @@ class Settings(BaseSettings):
         default="202606", pattern=r"^\d{6}$", description="`LinkedIn-Version` header, YYYYMM; lasts about a year."
     )
     slack_webhook_url: SecretStr | None = Field(default=None, description="Slack incoming webhook.")
+    slack_bot_token: SecretStr | None = Field(default=None, description="Bot token with `chat:write`: any channel.")
+    slack_url: str = Field(default="https://slack.com/api", description="Base address of Slack's Web API.")
+    smtp_url: SecretStr | None = Field(
+        default=None, description="Mail server: `smtps://user:password@host`, or `smtp://…` for STARTTLS."
+    )
+    smtp_sender: str | None = Field(default=None, description="Address that e-mail is sent from.")
     http_allow_private: bool = Field(
         default=False, description="Let the HTTP tool reach loopback and private addresses."
+    )
+
+    # A model for prompts; without one the grammar of the planner is all that is understood
+    model: str | None = Field(
+        default=None, description="`openai:NAME`, `anthropic:NAME`, or a name that `RUNCAST_MODEL_URL` knows."
+    )
+    model_url: str | None = Field(
+        default=None, description="Base address of an endpoint that speaks the API of the model's maker."
+    )
+    model_api_key: SecretStr | None = Field(default=None, description="The model's key; a local one may need none.")
+    model_max_steps: int = Field(default=20, ge=1, le=200, description="How often one run asks the model.")
+    model_max_tokens: int = Field(default=4_096, ge=16, description="Longest answer of the model, in tokens.")
+    model_timeout_seconds: float = Field(default=120, gt=0, description="How long one answer of the model may take.")
+    tool_approval: Literal["risky", "never"] = Field(
+        default="risky", description="`risky`: people are asked before a model's call that writes or publishes."
+    )
+    mcp_servers: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="MCP servers, URLs or commands: a JSON list, or separated by commas."
     )
 
     # Seeing
@@ -129,6 +154,16 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("mcp_servers", mode="before")
+    @classmethod
+    def _split_servers(cls, value: object) -> object:
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            try:
+                return json.loads(value)
+            except ValueError:
+                raise PydanticCustomError("mcp_servers", "that is not a JSON list of texts") from None
+        return cls._split_commas(value)
 
     @field_validator("redis_url")
     @classmethod

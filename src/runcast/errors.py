@@ -296,6 +296,13 @@ class StreamError(RuncastError):
     http_status = 502
 
 
+class ModelError(ToolError):
+    """The model that plans a prompt could not be asked, or came to no end."""
+
+    code = "model_failed"
+    title = "The model could not be asked"
+
+
 class IllegalCommitError(RuncastError):
     """A worker's write that no run can take: a status that can't follow, or events with a hole before them."""
 

@@ -10,6 +10,7 @@ from runcast.agent.grammar import FORMS
 from runcast.agent.planner import MAX_STEPS, plan_prompt
 from runcast.errors import (
     AddressForbiddenError,
+    ModelError,
     OutcomeUnknownError,
     PromptNotUnderstoodError,
     RuncastError,
@@ -50,11 +51,13 @@ def test_limits_are_documented() -> None:
     assert f"| {MAX_STEPS} | steps in a prompt |" in DOCUMENT
     assert f"| {inputs.MAX_LINKEDIN_CHARS:,} characters | a post on LinkedIn |" in DOCUMENT
     assert f"| {inputs.MAX_SLACK_CHARS:,} characters | a message on Slack |" in DOCUMENT
+    assert f"| {inputs.MAX_EMAIL_CHARS:,} characters | an e-mail |" in DOCUMENT
     assert f"| {inputs.MAX_URL_CHARS:,} characters | a URL |" in DOCUMENT
 
 
 @pytest.mark.parametrize(
-    "error", [PromptNotUnderstoodError, ToolError, ServiceRefusedError, AddressForbiddenError, OutcomeUnknownError]
+    "error",
+    [PromptNotUnderstoodError, ToolError, ServiceRefusedError, AddressForbiddenError, OutcomeUnknownError, ModelError],
 )
 def test_error_codes_are_documented(error: type[RuncastError]) -> None:
     """Each code that a prompt's run can end with stands in the table."""

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ from starlette.routing import Route
 
 from runcast.agent.inputs import HttpRequest
 from runcast.agent.tools.addresses import is_public
-from runcast.agent.tools.base import Risk
 from runcast.agent.tools.connection import CheckedTransport, send
 from runcast.agent.tools.http import MAX_BODY_BYTES, HttpTool
 from runcast.errors import AddressForbiddenError, OutcomeUnknownError, ServiceRefusedError, ToolError
+from runcast.tools import Risk
+from tests.support.certificate import make_certificate
 from tests.support.service import serve
 
 ALL_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -190,7 +190,7 @@ async def test_a_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 async def test_the_certificate_is_the_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over TLS the certificate must be the name's, though the connection goes to an address."""
-    certificate, key = _make_certificate(tmp_path, name="good.example")
+    certificate, key = make_certificate(tmp_path, name="DNS:good.example")
 
     async def look_up(_: str, port: int | None, **__: Any) -> list[Any]:
         return [(None, None, None, "", ("127.0.0.1", port))]
@@ -253,14 +253,3 @@ def test_methods_have_their_risk() -> None:
     tool = HttpTool(allow_private=False, max_event_bytes=1_048_576)
     risks = [tool.risk_of(HttpRequest(method=method, url="https://a.example")) for method in ALL_METHODS]  # type: ignore[arg-type] # the model checks
     assert risks == [Risk.READ, Risk.READ, Risk.PUBLISH, Risk.WRITE, Risk.PUBLISH, Risk.WRITE]
-
-
-def _make_certificate(folder: Path, *, name: str) -> tuple[str, str]:
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", f"/CN={name}"]
-    files = ["-addext", f"subjectAltName=DNS:{name}", "-out", str(certificate), "-keyout", str(key)]
-    try:
-        subprocess.run([*command, *files], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-    return str(certificate), str(key)

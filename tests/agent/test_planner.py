@@ -44,6 +44,25 @@ ONE_STEP = [
     ("sleep 250ms", "wait", {"seconds": 0.25}),
     ("wait a minute", "wait", {"seconds": 60.0}),
     ("wait 1 hour", "wait", {"seconds": 3600.0}),
+    ("Email 'Hi' to ada@example.com.", "email", {"to": ["ada@example.com"], "text": "Hi"}),
+    ("send 'Hi' to ada@example.com", "email", {"to": ["ada@example.com"], "text": "Hi"}),
+    (
+        "mail ada@example.com with subject 'Hi': 'Noon?'",
+        "email",
+        {"to": ["ada@example.com"], "text": "Noon?", "subject": "Hi"},
+    ),
+    ("Schedule 'Lunch' on 2030-01-31", "calendar", {"title": "Lunch", "start": "2030-01-31", "minutes": 60}),
+    (
+        "schedule 'Lunch' on 2030-01-31 at 12:30 for 1.5 hours",
+        "calendar",
+        {"title": "Lunch", "start": "2030-01-31T12:30:00", "minutes": 90},
+    ),
+    (
+        "schedule 'Lunch' on 2030-01-31 at 12:30 for 30min",
+        "calendar",
+        {"title": "Lunch", "start": "2030-01-31T12:30:00", "minutes": 30},
+    ),
+    ("read the article https://example.com/a.", "read", {"url": "https://example.com/a"}),
 ]
 
 

@@ -9,11 +9,11 @@ import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from runcast.agent.inputs import LinkedInPost, Pause, SlackMessage
-from runcast.agent.tools.base import Risk
 from runcast.agent.tools.linkedin import LinkedInTool, escape_commentary
 from runcast.agent.tools.slack import SlackTool
 from runcast.agent.tools.wait import WaitTool
 from runcast.errors import ConfigurationError, OutcomeUnknownError, ServiceRefusedError, ToolError
+from runcast.tools import Risk
 from tests.support import linkedin_server as linkedin
 from tests.support import slack_server as slack
 from tests.support.service import ReceivedRequest

@@ -40,6 +40,10 @@ def taken_port() -> Iterator[int]:
         (["run"], "give either a PROMPT or --runner NAME"),
         (["run", "prompt", "--input", "{}"], "--input belongs to --runner"),
         (["run", "--runner", "x", "--input", "[1]"], "--input must be a JSON object"),
+        (["run", "prompt", "--priority", "101"], "101 is not in the range 0<=x<=100"),
+        (["answer", "x"], "give --approve, --reject or --value JSON"),
+        (["answer", "x", "--approve", "--value", "1"], "give --approve, --reject or --value JSON"),
+        (["answer", "x", "--value", "{"], "--value is not JSON"),
         (["watch", "x", "--after", "1-2-3"], "'1-2-3' is not a cursor"),
     ],
 )

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from runcast import Runcast
@@ -151,7 +150,7 @@ async def test_a_hostile_name_stays_a_name(stack: Stack, maker: Maker) -> None:
         ("lines=1-2", 200, b"0123456789", None),
     ],
 )
-async def test_a_range_is_served(
+async def test_a_range_is_served(  # noqa: PLR0917 - fixtures and a row of the table
     stack: Stack, maker: Maker, asked: str, status: int, body: bytes | None, content_range: str | None
 ) -> None:
     """One at a time; what isn't understood gets everything, what isn't there a problem."""
@@ -253,10 +252,22 @@ async def test_limits_are_kept(maker: Maker) -> None:
     (maker.folder / "large").write_bytes(bytes(LIMIT + 1))
     for source in ({"data": bytes(LIMIT + 1)}, {"path": maker.folder / "large"}):
         with pytest.raises(TooLargeError, match="RUNCAST_MAX_ARTIFACT_BYTES"):
-            await maker.service.add(maker.run_id, "a", "a", **source)  # type: ignore[arg-type]
+            await maker.service.add(maker.run_id, "a", "a", **source)
     await maker.service.add(maker.run_id, "a", "a", data=bytes(LIMIT), others=2)
     with pytest.raises(TooLargeError, match="RUNCAST_MAX_ARTIFACTS"):
         await maker.service.add(maker.run_id, "a", "a", data=b"", others=3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs a file that is longer than it says")
+async def test_a_file_that_grows_is_stopped_at_the_limit(stack: Stack, maker: Maker) -> None:
+    """What counts is what was read, not what the file's size was."""
+    artifacts = open_artifacts(stack.settings.artifacts)
+    service = ArtifactService(
+        artifacts=artifacts, store=maker.store, make_token=lambda: "token", max_bytes=10, max_per_run=1
+    )
+    with pytest.raises(TooLargeError):
+        await service.add(maker.run_id, "a", "a", path=Path("/proc/self/status"))
+    assert await artifacts.read(f"{maker.run_id}/a-token", 0, 1) is None
 
 
 async def test_what_is_no_file_is_refused(maker: Maker) -> None:
@@ -299,7 +310,7 @@ async def test_a_bucket_serves_as_a_folder_does(
             assert (await stack.http.get(artifact.url)).content == content
             part = await stack.http.get(artifact.url, headers={"range": "bytes=3000000-3000003"})
             assert part.content == content[3_000_000:3_000_004]
-            httpx.delete(f"{s3_server.endpoint}/made-by-runs/of/tests/{artifact.place}")
-            httpx.delete(f"{s3_server.endpoint}/made-by-runs")
+            await stack.http.delete(f"{s3_server.endpoint}/made-by-runs/of/tests/{artifact.place}")
+            await stack.http.delete(f"{s3_server.endpoint}/made-by-runs")
             with pytest.raises(UnavailableError):
                 await maker.make("b.bin", data=b"x")

@@ -65,7 +65,7 @@ def chat_call(call_id: str, tool: str, *pieces: str, index: int = 0) -> Iterator
 
 
 def responses(*events: Mapping[str, Any], end: Mapping[str, Any] | None = None) -> list[str]:
-    """Events of a response; unless another end is given, it is completed."""
+    """Events of a response. It is completed, unless another end is given; an empty one is none."""
     usage = {
         "input_tokens": 7,
         "output_tokens": 3,
@@ -75,10 +75,9 @@ def responses(*events: Mapping[str, Any], end: Mapping[str, Any] | None = None) 
     }
     completed = {"type": "response.completed", "response": _RESPONSE | {"status": "completed", "usage": usage}}
     created = {"type": "response.created", "response": _RESPONSE | {"status": "in_progress"}}
-    last = completed if end is None else dict(end)
-    return [
-        named({"sequence_number": n, **event}) for n, event in enumerate([created, *events, *([last] if last else [])])
-    ]
+    last = [completed] if end is None else [end] if end else []
+    numbered: list[Mapping[str, Any]] = [created, *events, *last]
+    return [named({"sequence_number": number, **event}) for number, event in enumerate(numbered)]
 
 
 def response_with(**more: Any) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def messages(*events: Mapping[str, Any], stop: str | None = "end_turn") -> list[
     """Events of a message between its start and its end."""
     message = {"id": "m-1", "type": "message", "role": "assistant", "model": "tiny-3", "content": []}
     started = message | {"stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
-    all_events = [{"type": "message_start", "message": started}, {"type": "ping"}, *events]
+    all_events: list[Mapping[str, Any]] = [{"type": "message_start", "message": started}, {"type": "ping"}, *events]
     if stop is not None:
         delta = {"stop_reason": stop, "stop_sequence": None}
         all_events += [

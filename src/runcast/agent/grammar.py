@@ -6,9 +6,19 @@ A pattern is words and slots with spaces between; ``a|b`` is either word, capita
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from typing import Any, Final
 
-from runcast.agent.inputs import HttpRequest, LinkedInPost, Pause, SlackMessage, ToolInput
+from runcast.agent.inputs import (
+    CalendarEvent,
+    Email,
+    HttpRequest,
+    LinkedInPost,
+    Pause,
+    SlackMessage,
+    ToolInput,
+    WebPage,
+)
 from runcast.agent.lexer import Kind, Token
 
 _NEAR: Final = 0.5  # the share of a pattern that a clause must match to be called near it
@@ -54,11 +64,29 @@ def _build_request(values: Values) -> ToolInput:
     return HttpRequest(method=values["METHOD"], url=values["URL"], body=values.get("JSON"))
 
 
+def _build_email(values: Values) -> ToolInput:
+    return Email(to=(values["ADDRESS"],), text=values["TEXT"], subject=values.get("SUBJECT"))
+
+
+def _build_event(values: Values) -> ToolInput:
+    start = datetime.combine(values["DATE"], values["TIME"]) if "TIME" in values else values["DATE"]
+    seconds = _seconds(values)
+    return CalendarEvent(title=values["TEXT"], start=start, **({} if seconds is None else {"minutes": seconds / 60}))
+
+
+def _build_page(values: Values) -> ToolInput:
+    return WebPage(url=values["URL"])
+
+
 def _build_pause(values: Values) -> ToolInput:
-    if "DURATION" in values:
-        return Pause(seconds=values["DURATION"])
-    # Rounded, or 100 ms would be 0.1000000000000001 s.
-    return Pause(seconds=round(values["NUMBER"] * values["UNIT"], 6))
+    return Pause(seconds=_seconds(values))
+
+
+def _seconds(values: Values) -> float | None:
+    if "NUMBER" in values:
+        # Rounded, or 100 ms would be 0.1000000000000001 s.
+        return float(round(values["NUMBER"] * values["UNIT"], 6))
+    return values.get("DURATION")
 
 
 FORMS: Final = (
@@ -85,6 +113,36 @@ FORMS: Final = (
             "tell CHANNEL on|in slack TEXT",
         ),
         _build_message,
+    ),
+    Form(
+        "Email '…' to name@example.com",
+        "Email 'Hello' to ada@example.com",
+        (
+            "email|mail TEXT to ADDRESS",
+            "email|mail ADDRESS TEXT",
+            "email|mail TEXT to ADDRESS with subject SUBJECT",
+            "email|mail ADDRESS with subject SUBJECT TEXT",
+            "send TEXT to ADDRESS",
+            "send TEXT to ADDRESS with subject SUBJECT",
+        ),
+        _build_email,
+    ),
+    Form(
+        "Schedule '…' on YYYY-MM-DD at HH:MM",
+        "Schedule 'Lunch' on 2030-01-31 at 12:30",
+        (
+            "schedule TEXT on DATE",
+            "schedule TEXT on DATE at TIME",
+            "schedule TEXT on DATE at TIME for NUMBER UNIT",
+            "schedule TEXT on DATE at TIME for DURATION",
+        ),
+        _build_event,
+    ),
+    Form(
+        "Read https://…",
+        "Read https://example.com",
+        ("read URL", "read page|article URL", "read the page|article URL"),
+        _build_page,
     ),
     Form(
         "GET https://…",
@@ -180,6 +238,26 @@ def _read_channel(token: Token) -> str | None:
     return token.text if token.kind is Kind.WORD and token.text.startswith("#") and len(token.text) > 1 else None
 
 
+def _read_address(token: Token) -> str | None:
+    is_address = token.kind is Kind.WORD and "@" in token.text[1:-1] and "://" not in token.text
+    return token.text if is_address else None
+
+
+def _read_date(token: Token) -> date | None:
+    try:
+        return date.fromisoformat(token.text) if token.kind is Kind.WORD else None
+    except ValueError:
+        return None
+
+
+def _read_time(token: Token) -> time | None:
+    try:
+        # With a colon, or `12` would be noon to Python and perhaps not to whoever wrote it.
+        return time.fromisoformat(token.text) if token.kind is Kind.WORD and ":" in token.text else None
+    except ValueError:
+        return None
+
+
 def _read_url(token: Token) -> str | None:
     is_url = token.kind is Kind.URL or (token.kind is Kind.TEXT and "://" in token.text)
     return token.text if is_url else None
@@ -221,6 +299,10 @@ def _to_number(text: str) -> float | None:
 
 _SLOTS: Final[Mapping[str, Callable[[Token], Any]]] = {
     "TEXT": _read_text,
+    "SUBJECT": _read_text,
+    "ADDRESS": _read_address,
+    "DATE": _read_date,
+    "TIME": _read_time,
     "CHANNEL": _read_channel,
     "URL": _read_url,
     "JSON": _read_json,

@@ -1,24 +1,15 @@
 """What a tool is: one thing that a plan's step can do in the world."""
 
-import enum
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, TypeVar
 
 from runcast.agent.inputs import ToolInput
+from runcast.tools import Report, Risk, ToolCall, read_input
 
 I_contra = TypeVar("I_contra", bound=ToolInput, contravariant=True)
 
-Report = Callable[[float, float, str], None]
-"""Tells watchers how far a call is: value, total, a few words."""
-
-
-class Risk(enum.StrEnum):
-    """What a call can do to the world outside."""
-
-    NONE = "none"  # nothing leaves this process
-    READ = "read"  # others are asked; nothing of theirs changes
-    WRITE = "write"  # something changes; doing it twice is the same as doing it once
-    PUBLISH = "publish"  # something new comes to be, or is seen by people: never to be done twice
+FILE_KEY: Final = "file"
+"""Where an output holds a file that the call has made: {name, contentType, text}. It becomes an artifact of the run."""
 
 
 class Tool(Protocol[I_contra]):
@@ -45,3 +36,33 @@ class Tool(Protocol[I_contra]):
 
         """
         ...
+
+
+class BuiltInTool:
+    """A tool as models are offered it."""
+
+    def __init__(self, input_class: type[ToolInput], tool: Tool[Any]) -> None:
+        self.name: Final = input_class.tool
+        self.description: Final = (input_class.__doc__ or "").strip()
+        self._input_class: Final = input_class
+        self._tool: Final = tool
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """See `OfferedTool.input_schema`."""
+        return self._input_class.model_json_schema()
+
+    def prepare(self, arguments: Mapping[str, Any]) -> ToolCall:
+        """See `OfferedTool.prepare`."""
+        return compose_call(self._tool, read_input(self._input_class, arguments))
+
+
+def compose_call(tool: Tool[Any], tool_input: ToolInput) -> ToolCall:
+    """One call with an input that is checked."""
+    return ToolCall(
+        tool_input.tool,
+        tool_input.step_name,
+        tool_input.show(),
+        tool.risk_of(tool_input),
+        lambda report: tool.call(tool_input, report),
+    )

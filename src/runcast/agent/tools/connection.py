@@ -27,7 +27,7 @@ USER_AGENT: Final = "runcast"
 _MAX_ADDRESSES: Final = 4  # of one name that are tried
 _TOO_MANY_REQUESTS: Final = 429
 _SERVER_ERROR: Final = 500
-_LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+LOOPBACK_HOSTS: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 # Others may name codecs that aren't for text, or cost more to decode than they are worth.
 _CHARSETS: Final = frozenset({"utf-8", "us-ascii", "ascii", "iso-8859-1", "windows-1252", "utf-16"})
 
@@ -138,7 +138,7 @@ def check_service_url(text: str, *, setting: str) -> httpx.URL:
         url = httpx.URL(text)
     except httpx.InvalidURL:
         raise ConfigurationError(f"{setting} is not a URL") from None
-    is_safe = url.scheme == "https" or (url.scheme == "http" and url.host in _LOOPBACK_HOSTS)
+    is_safe = url.scheme == "https" or (url.scheme == "http" and url.host in LOOPBACK_HOSTS)
     if not is_safe or not url.host:
         raise ConfigurationError(f"{setting} must be an https:// URL, since a secret goes there")
     return url

@@ -1,7 +1,7 @@
-"""Sending to Slack through an incoming webhook, whose URL is the secret.
+"""Sending to Slack: as a bot to the channel that is named, or through an incoming webhook, whose URL is the secret.
 
 A webhook posts to the channel it was made for, whatever the prompt says; the output tells so when a channel was named.
-Without a webhook nothing is sent: the output says what would have been. A message is sent once, whatever comes back.
+Without credentials nothing is sent: the output says what would have been. A message is sent once, whatever comes back.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 
 from runcast.agent.inputs import SlackMessage
-from runcast.agent.tools.base import Report, Risk
+from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import (
     Answer,
     HidingTransport,
@@ -21,7 +21,9 @@ from runcast.agent.tools.connection import (
     redact,
     send,
 )
-from runcast.errors import ServiceRefusedError
+from runcast.agent.tools.slack_bot import SlackBot
+from runcast.errors import ServiceRefusedError, ToolError
+from runcast.tools import Risk
 
 _MAX_ANSWER_BYTES: Final = 16_384
 _OK: Final = 200
@@ -32,15 +34,16 @@ _HEADERS: Final[Mapping[str, str]] = {"Content-Type": "application/json; charset
 
 
 class SlackTool:
-    """Sends through one webhook."""
+    """Sends as a bot where a channel is known, else through a webhook."""
 
-    def __init__(self, *, webhook_url: str | None) -> None:
+    def __init__(self, *, webhook_url: str | None, bot: SlackBot | None = None) -> None:
         """Take the setting as it is.
 
         Raises:
             ConfigurationError: it isn't an https URL.
 
         """
+        self._bot: Final = bot
         text = (webhook_url or "").strip()
         self._webhook: Final = check_service_url(text, setting="RUNCAST_SLACK_WEBHOOK_URL") if text else None
         self._shown_url: Final = (
@@ -49,7 +52,7 @@ class SlackTool:
 
     def risk_of(self, tool_input: SlackMessage) -> Risk:  # noqa: ARG002 - the same for every message
         """See `Tool.risk_of`."""
-        return Risk.PUBLISH if self._webhook else Risk.NONE
+        return Risk.PUBLISH if self._webhook or self._bot else Risk.NONE
 
     def describe(self, tool_input: SlackMessage) -> str:
         """See `Tool.describe`."""
@@ -58,8 +61,12 @@ class SlackTool:
     async def call(self, tool_input: SlackMessage, report: Report) -> Mapping[str, Any]:  # noqa: ARG002 - one request
         """See `Tool.call`."""
         body = {"text": escape_text(tool_input.text)}
+        if self._bot and tool_input.channel:
+            return {"dryRun": False, "channel": tool_input.channel, **await self._bot.post(tool_input.channel, **body)}
         about = {"channel": tool_input.channel, "note": _CHANNEL_NOTE} if tool_input.channel else {}
         if self._webhook is None:
+            if self._bot:
+                raise ToolError("a bot needs to be told where: name a channel, as in “Send '…' to #general on Slack”")
             shown = {"method": "POST", "url": self._shown_url, "headers": dict(_HEADERS), "body": body}
             return {"dryRun": True, **shown, **about}
         request = httpx.Request("POST", self._shown_url, headers=_HEADERS, content=json.dumps(body).encode())

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runcast.agent.inputs import Pause, format_seconds
-from runcast.agent.tools.base import Report, Risk
+from runcast.agent.tools.base import Report
+from runcast.tools import Risk
 
 
 class WaitTool:
