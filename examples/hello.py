@@ -27,10 +27,9 @@ def choose_greeting(name: str) -> str:
 
 async def say(run: RunContext, text: str) -> None:
     """Stream a text to everybody who watches."""
-    run.emit("message_started", {"messageId": "greeting"})
-    for word in text.split():
-        run.emit("message_delta", {"messageId": "greeting", "delta": f"{word} "})
-    run.emit("message_completed", {"messageId": "greeting", "text": text})
+    async with run.message("greeting") as message:
+        for word in text.split():
+            message.write(f"{word} " if not text.endswith(word) else word)
 
 
 # ruff: noqa: INP001 - an example is a file of its own, not part of a package
