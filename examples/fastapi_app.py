@@ -11,6 +11,7 @@ curl -b jar localhost:8000/live/runners/greet/runs -d '{"input": {"name": "Ada"}
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
 from fastapi import Body, FastAPI, HTTPException, Request, Response
 from starlette.requests import HTTPConnection
@@ -51,7 +52,7 @@ site = FastAPI(lifespan=lifespan)
 
 
 @site.post("/sign-in")
-async def sign_in(response: Response, name: str = Body(embed=True)) -> dict[str, str]:
+async def sign_in(response: Response, name: Annotated[str, Body(embed=True)]) -> dict[str, str]:
     """A sign-in that believes everybody. In place of yours."""
     session = secrets.token_urlsafe()
     SESSIONS[session] = name

@@ -1,4 +1,4 @@
-"""A long import: a plain function in a thread, with progress while it works and a report of what went wrong.
+r"""A long import: a plain function in a thread, with progress while it works and a report of what went wrong.
 
     runcast up examples/import_rows.py
     printf 'name,age\nAda,36\nBob,?\n' > people.csv
