@@ -7,6 +7,8 @@ Then choose `hello` in the console, or:
     runcast run --runner hello --input '{"name": "Ada"}' --watch
 """
 
+import re
+
 from runcast import Runcast, RunContext
 
 app = Runcast()
@@ -27,10 +29,9 @@ def choose_greeting(name: str) -> str:
 
 async def say(run: RunContext, text: str) -> None:
     """Stream a text to everybody who watches."""
-    run.emit("message_started", {"messageId": "greeting"})
-    for word in text.split():
-        run.emit("message_delta", {"messageId": "greeting", "delta": f"{word} "})
-    run.emit("message_completed", {"messageId": "greeting", "text": text})
+    async with run.message("greeting") as message:
+        for word in re.findall(r"\S+\s*", text):
+            message.write(word)
 
 
 # ruff: noqa: INP001 - an example is a file of its own, not part of a package

@@ -28,6 +28,7 @@ from tests.support.stack import Stack, start_stack
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "console" / "README.md"])
+GUIDE = sorted(ROOT.glob("docs/guide/*.md"))  # its code is run by test_guide.py
 ARCHITECTURE = ROOT / "ARCHITECTURE.md"
 _DIAGRAM = re.compile(r"(?<=<!-- lifecycle -->\n).*?(?=<!-- /lifecycle -->)", re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"")
@@ -103,7 +104,7 @@ def test_no_setting_is_documented_that_is_not_there() -> None:
     """A variable that a document names can be set."""
     known = {variable_of(name) for name in Settings.model_fields}
     others = {"RUNCAST_PUBLISH"}  # docker-compose.yml's own
-    for document in DOCUMENTS:
+    for document in [*DOCUMENTS, *GUIDE]:
         named = set(re.findall(r"\bRUNCAST_[A-Z_]+\b", document.read_text()))
         assert named - known - others == set(), document.name
 
@@ -142,7 +143,7 @@ def test_each_command_is_documented_with_its_options(command: click.Command) -> 
             assert parameter.human_readable_name in row
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", [*DOCUMENTS, *GUIDE], ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     """A relative link names a file that is there, and a heading that it has."""
     for link in filter(None, (either for pair in _LINK.findall(document.read_text()) for either in pair)):

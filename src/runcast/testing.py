@@ -33,11 +33,12 @@ from runcast.backends.redis_client import close_redis, open_redis
 from runcast.config import Settings
 from runcast.core.lifecycle import is_parked
 from runcast.errors import ConfigurationError, UnavailableError
-from runcast.events import START, EventType, RunEvent, RunStatus, StepStatus, decode_event
+from runcast.events import START, EventType, RequestKind, RunEvent, RunStatus, StepStatus, decode_event
 from runcast.ports import RunStore
 from runcast.records import Commit, Job, Request, Run, RunError, Step
 from runcast.services.answering import is_open
 from runcast.services.history import History
+from runcast.services.jobs import job_of
 from runcast.services.processor import RunProcessor
 from runcast.services.runs import RunRequest
 
@@ -45,6 +46,7 @@ __all__ = ["RunHarness", "RunResult", "TestRedis"]
 
 _LOOK_SECONDS: Final = 0.003
 _REDIS_START_SECONDS: Final = 20
+_ASKING: Final = frozenset({RunStatus.AWAITING_APPROVAL, RunStatus.AWAITING_INPUT})
 _SKIPPED: Final = frozenset({RunStatus.DELAYED, RunStatus.RETRYING})
 
 
@@ -111,7 +113,7 @@ class RunHarness:
         self._settings: Settings | None = None
         self._processor: RunProcessor | None = None
         self._working: asyncio.Task[None] | None = None
-        self._nudges = 0
+        self._nudged: Final[set[str]] = set()  # ids of jobs
 
     async def __aenter__(self) -> Self:
         data_dir = self._data_dir or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="rc-")))
@@ -179,7 +181,7 @@ class RunHarness:
         self._store.doomed = list(crash_after)
         left = list(answers)
         async with asyncio.timeout(timeout_seconds):
-            while not await self._is_settled(run_id, left):
+            while not await self._is_settled(run_id, left):  # noqa: ASYNC110  # a worker of its own changes it
                 await asyncio.sleep(_LOOK_SECONDS)
         return await self.look(run_id)
 
@@ -269,34 +271,35 @@ class RunHarness:
 
     async def _move(self, run: Run, answers: list[Any]) -> bool:
         """Give a run that waits what it waits for. True if the test has to."""
-        if run.status in {RunStatus.AWAITING_APPROVAL, RunStatus.AWAITING_INPUT}:
-            waiting = [
-                each for each in await self._open.runs.list_requests(run.id) if is_open(each, now=self._clock.now())
-            ]
-            if not waiting:
-                return False
+        if run.status in _ASKING and (asked := await self._list_open(run.id)):
             if not answers:
                 return is_parked(run.status, run.worker_id)
-            await self._answer(run.id, answers.pop(0), request_id=waiting[0].id)
-        elif run.status in _SKIPPED and run.worker_id is None and run.due_at is not None:
-            self._clock.reach(run.due_at)
-            await self._nudge(run)
+            await self._answer(run.id, answers.pop(0), request_id=asked[0].id)
+        elif run.worker_id is None and run.due_at is not None:
+            if run.status in _SKIPPED:
+                self._clock.reach(run.due_at)
+            if run.due_at <= self._clock.now():
+                await self._nudge(run)
         return False
+
+    async def _list_open(self, run_id: str) -> list[Request]:
+        now = self._clock.now()
+        return [each for each in await self._open.runs.list_requests(run_id) if is_open(each, now=now)]
 
     async def _answer(self, run_id: str, value: Any, *, request_id: str | None, by: str | None = None) -> None:
         if isinstance(value, bool):
             # What decides an approval is an object; a test says yes or no.
-            asked = [
-                each for each in await self._open.runs.list_requests(run_id) if each.id == request_id or not request_id
-            ]
-            if asked and asked[-1].kind == "approval":
+            asked = [each for each in await self._list_open(run_id) if request_id in {None, each.id}]
+            if asked and asked[0].kind is RequestKind.APPROVAL:
                 value = {"approved": value}
         await self._open.runs.answer(run_id, request_id, value, by)
 
     async def _nudge(self, run: Run) -> None:
-        """Its own job is put off by the queue's clock, which doesn't jump: another one brings it now."""
-        self._nudges += 1
-        await self._open.queue.add(Job(id=f"{run.id}-now-{self._nudges}", name=run.runner, data={"runId": run.id}))
+        """Its own job is put off by the queue's clock, which doesn't jump: another one brings it now, once."""
+        job = Job(id=f"{job_of(run).id}-now", name=run.runner, data={"runId": run.id})
+        if job.id not in self._nudged:
+            self._nudged.add(job.id)
+            await self._open.queue.add(job)
 
     async def _family(self, run_id: str) -> list[Run]:
         """A run and those that it has started, and so on."""
@@ -353,9 +356,14 @@ class TestRedis:
     @classmethod
     def shared(cls) -> "TestRedis":
         """The one of this process, started when it is first asked for."""
-        if cls._shared is None or cls._shared._process.poll() is not None:
+        if cls._shared is None or not cls._shared.is_running:
             cls._shared = cls()
         return cls._shared
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server has not ended."""
+        return self._process.poll() is None
 
     def stop(self) -> None:
         """End the server; its data go with it."""

@@ -68,7 +68,7 @@ class RunJournal:
         self._replay: Final = Replay(past.steps)
         self._memos: Final = dict(past.memos)
         self._steps: Final[dict[str, Step]] = {}  # those begun in this attempt, by id
-        self._turns: Final[dict[str, int]] = {}  # how many of a kind there were: messages, sleeps, children, artifacts
+        self._turns: Final[dict[tuple[str, str | None], int]] = {}  # how many of a kind there were in a step
         self._awaited: Final[dict[str, asyncio.Event]] = {}  # children, by id: set when one may have ended
         self._questions: Final = Questions(
             writer, store=store, waits=waits, clock=clock, past=past.requests, is_ending=lambda: self.is_ending
@@ -142,7 +142,7 @@ class RunJournal:
 
     def start_message(self, name: str | None, *, step_id: str | None) -> BegunMessage:
         """See `Journal.start_message`."""
-        message_id = name or f"message-{self._take_turn('message')}"
+        message_id = name or f"message-{self._take_turn('message', step_id)}"
         if (said := self._memos.get(f"message:{message_id}")) is not None:
             return BegunMessage(message_id, said["text"])
         self.write(EventType.MESSAGE_STARTED, {"messageId": message_id}, step_id=step_id)
@@ -175,7 +175,7 @@ class RunJournal:
 
     async def sleep_until(self, moment: datetime | None, *, seconds: float, step_id: str | None) -> None:
         """See `Journal.sleep_until`."""
-        key = f"sleep:{self._take_turn('sleep')}"
+        key = f"sleep:{self._take_turn('sleep', step_id)}"
         if (kept := self._memos.get(key)) is not None:
             until = datetime.fromisoformat(kept["until"])
         else:
@@ -188,7 +188,7 @@ class RunJournal:
 
     async def start_child(self, runner: str, value: Mapping[str, Any], *, step_id: str | None) -> str:
         """See `Journal.start_child`."""
-        key = f"child:{self._take_turn('child')}"
+        key = f"child:{self._take_turn('child', step_id)}"
         if (known := self._memos.get(key)) is not None:
             return str(known["runId"])
         child_key = f"{key}:{self._writer.run_id}"
@@ -227,12 +227,12 @@ class RunJournal:
         step_id: str | None,
     ) -> Artifact:
         """See `Journal.add_artifact`."""
-        turn = self._take_turn("artifact")
-        run_id, artifact_id = self._writer.run_id, f"artifact-{turn}"
+        run_id, artifact_id = self._writer.run_id, f"artifact-{self._take_turn('artifact', step_id)}"
         if (known := self._memos.get(f"artifact:{artifact_id}")) is not None:
             return read_memo(run_id, artifact_id, known)
+        others = sum(key.startswith("artifact:") for key in self._memos)
         artifact = await self._artifacts.add(
-            run_id, artifact_id, name, data=data, path=path, url=url, content_type=content_type, others=turn - 1
+            run_id, artifact_id, name, data=data, path=path, url=url, content_type=content_type, others=others
         )
         memo = memo_of(artifact)
         self._memos[memo.key] = memo.value
@@ -257,9 +257,11 @@ class RunJournal:
         assert run is not None, "runs are never deleted while their parents run"  # noqa: S101 - a bug, not input
         return run
 
-    def _take_turn(self, kind: str) -> int:
-        self._turns[kind] = self._turns.get(kind, 0) + 1
-        return self._turns[kind]
+    def _take_turn(self, kind: str, step_id: str | None) -> str:
+        """Which of its kind this is, in its step or outside any: a step that is skipped must not move the others."""
+        scope = (kind, step_id)
+        self._turns[scope] = turn = self._turns.get(scope, 0) + 1
+        return str(turn) if step_id is None else f"{step_id}-{turn}"
 
     def _remember(self, key: str, value: Any) -> Memo:
         self._memos[key] = value

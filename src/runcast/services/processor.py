@@ -82,6 +82,7 @@ class RunProcessor:
         self._artifacts: Final = artifacts
         self._lease: Final = Lease(seconds=lease_seconds, now=time.monotonic)
         self._is_taking = True  # whether new jobs are welcome
+        self._has_given_up = False
         self._executions: dict[str, Execution] = {}  # by run id
         self._held: set[str] = set()  # ids of the runs whose jobs are in hand
         self._jobs: set[asyncio.Task[None]] = set()
@@ -113,6 +114,7 @@ class RunProcessor:
 
     def give_up(self) -> None:
         """Write no more of any run, as a process that has died. Its runs are another worker's when it is cancelled."""
+        self._has_given_up = True
         for execution in tuple(self._executions.values()):
             execution.give_up()
 
@@ -187,6 +189,8 @@ class RunProcessor:
                 case Outcome.INTERRUPTED:
                     await active.release()
                     return None
+            if self._has_given_up:
+                return None
             # It broke, or it was taken away. If the run is still ours nobody else will look after it: try again.
             await asyncio.sleep(_AGAIN_SECONDS)
         return await self._leave_alone(active, await self._runs.get(run_id))

@@ -46,7 +46,7 @@ class Questions:
         self._is_ending: Final = is_ending  # whether nothing more is to be told of what the run is
         self._told = RunStatus.RUNNING
         self._known: Final = {request.id: request for request in past}
-        self._count = 0
+        self._turns: Final[dict[str | None, int]] = {}  # how many were asked in a step, or outside any
         self._answered: Final[dict[str, asyncio.Event]] = {}  # open requests: set once there is an answer
 
     async def ask(
@@ -62,13 +62,15 @@ class Questions:
         """See `Journal.ask`."""
         if not 1 <= len(prompt) <= MAX_PROMPT_CHARS:
             raise InvalidInputError(f"a question has 1 to {MAX_PROMPT_CHARS} characters", field="prompt")
-        self._count += 1
-        request = self._known.get(f"request-{self._count}")
+        # Counted in its step: one that is skipped must not give its answers to what comes after it.
+        self._turns[step_id] = turn = self._turns.get(step_id, 0) + 1
+        request_id = f"request-{turn}" if step_id is None else f"request-{step_id}-{turn}"
+        request = self._known.get(request_id)
         if request is None:
             now = self._clock()
             request = Request(
                 run_id=self._writer.run_id,
-                id=f"request-{self._count}",
+                id=request_id,
                 kind=kind,
                 prompt=prompt,
                 schema=schema,
