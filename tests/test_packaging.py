@@ -18,8 +18,14 @@ ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-DISTRIBUTION_OF = {"pydantic_settings": "pydantic-settings"}
-COMES_WITH = {"starlette": "fastapi", "pydantic_core": "pydantic"}  # their own bases, in whatever version they need
+DISTRIBUTION_OF = {"pydantic_settings": "pydantic-settings", "pydantic_ai": "pydantic-ai-slim"}
+COMES_WITH = {
+    "starlette": "fastapi",
+    "pydantic_core": "pydantic",
+    "openai": "pydantic-ai-slim",
+    "anthropic": "pydantic-ai-slim",
+    "httpx2": "mcp",
+}  # their own bases, in whatever version they need
 
 
 def distribution(requirement: str) -> str:
@@ -44,7 +50,12 @@ def third_party_imports() -> set[str]:
 
 def test_all_that_is_imported_is_declared() -> None:
     """`pip install runcast` brings everything that Runcast imports."""
-    declared = {distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    declared = {
+        distribution(requirement)
+        for requirements in (PROJECT["project"]["dependencies"], *extras)
+        for requirement in requirements
+    }
     imported = {DISTRIBUTION_OF.get(name, COMES_WITH.get(name, name)) for name in third_party_imports()}
     assert imported - declared == set()
 
