@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from runcast.backends.redis_client import open_redis
+from tests.support.redis_cluster import RedisCluster, start_cluster
 from tests.support.redis_server import RedisServer, start_redis
 
 # Examples are slow on a busy machine, and that says nothing of the code.
@@ -27,4 +28,19 @@ async def redis_url(redis_server: RedisServer) -> AsyncIterator[str]:
     yield redis_server.url
     lasting = [key async for key in client.scan_iter("*run:*") if await client.ttl(key) == -1]
     await client.aclose()
+    assert lasting == [], "keys without a time to live are left behind"
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    with start_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(redis_cluster: RedisCluster) -> Iterator[str]:
+    """An empty cluster. After the test no key of a run may be left without an end to its life."""
+    redis_cluster.flush()
+    yield redis_cluster.url
+    lasting = [key for node, key in redis_cluster.scan() if "run:" in key and node.client.ttl(key) == -1]
     assert lasting == [], "keys without a time to live are left behind"

@@ -353,14 +353,29 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "        self.cursor = self.position = START",
     ),
     _snapshot("the snapshot says the wrong place", "        self.cursor = event.cursor\n", "        pass\n"),
-    _snapshot("a new attempt's text is added to the old", "        fold.messages.clear()", "        pass"),
     _snapshot(
-        "an open question outlives its attempt",
-        '        fold.facts.pop("progress", None)\n        fold.facts.pop("request", None)',
-        '        fold.facts.pop("progress", None)',
+        "a new attempt's text is added to the old",
+        "for key, message in fold.messages.items() if message.completed}",
+        "for key, message in fold.messages.items()}",
     ),
+    _snapshot(
+        "a parked run's text is added to the old",
+        "if event.attempt > self.cursor.attempt and event",
+        "if False and event",
+    ),
+    _snapshot("text that waits to be tried again stays", "        _begin_attempt(fold)", "        pass"),
+    _snapshot("an open question outlives its run", "        fold.requests.clear()\n", ""),
+    _snapshot("a question that was answered stays open", "        fold.requests.pop(request_id, None)", "        pass"),
+    _snapshot("why it was tried again outlives the retry", "        fold.facts.pop(key, None)", "        pass"),
     _snapshot("a step that was taken back stays", "        fold.steps.pop(step_id, None)\n", ""),
-    _snapshot("text of a step that was taken back stays", "if message.step_id != step_id}", "if True}"),
+    _snapshot(
+        "text of a step that was taken back stays", "if message.completed or message.step_id != step_id", "if True"
+    ),
+    _snapshot(
+        "a text that was said to its end goes with its step",
+        "if message.completed or message.step_id",
+        "if message.step_id",
+    ),
     _snapshot(
         "text is put in place of what was said before",
         "        self._parts.append(delta)",

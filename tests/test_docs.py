@@ -16,13 +16,14 @@ import click
 import pytest
 
 import runcast.stack  # noqa: F401 - its error belongs to the tree
-from runcast import Runcast
+from runcast import Runcast, RunContext
 from runcast.cli import cli
 from runcast.config import Settings
 from runcast.core.lifecycle import RUN_TRANSITIONS
 from runcast.errors import RuncastError
 from runcast.events import FINAL_STATUSES, ControlType, EventType, RunStatus
 from runcast.gateway.schemas import Stats
+from tests.gateway.test_api import wait_for_status
 from tests.support.stack import Stack, start_stack
 
 ROOT = Path(__file__).parent.parent
@@ -194,7 +195,13 @@ def test_the_stats_shown_have_every_key() -> None:
 
 @pytest.fixture
 async def stack(redis_url: str, tmp_path: Path) -> Any:
-    async with start_stack(Runcast(), redis_url=redis_url, data_dir=tmp_path) as started:
+    app = Runcast()
+
+    @app.runner
+    async def sign(run: RunContext) -> bool:
+        return bool(await run.approve("Sign?"))
+
+    async with start_stack(app, redis_url=redis_url, data_dir=tmp_path) as started:
         yield started
 
 
@@ -213,11 +220,15 @@ async def test_each_curl_line_works_as_it_is_printed(stack: Stack) -> None:
     lines = [line for text in texts("sh") for line in text.splitlines() if line.startswith("curl ")]
     assert lines
     for line in lines:
-        run = await stack.http.post("/runs", json={"prompt": "wait 20 seconds"})
-        method, path, options = read_curl(line.replace("$RUN_ID", run.json()["runId"]))
+        is_answer = "/input" in line
+        asked = {"runner": "sign"} if is_answer else {"prompt": "wait 20 seconds"}
+        run_id = (await stack.http.post("/runs", json=asked)).json()["runId"]
+        if is_answer:
+            await wait_for_status(stack, run_id, "awaiting_approval")
+        method, path, options = read_curl(line.replace("$RUN_ID", run_id))
         answer = await stack.http.request(method, path, **options)
         assert answer.is_success, (line, answer.text)
-        await stack.http.post(f"/runs/{run.json()['runId']}/cancel")
+        await stack.http.post(f"/runs/{run_id}/cancel")
 
 
 def read_curl(line: str) -> tuple[str, str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from websockets.asyncio.server import ServerConnection
 from runcast.client import RuncastClient
 from runcast.core.delivery import Feed, Frame, Need, Rewind, Subscription
 from runcast.core.follower import Follower
+from runcast.core.snapshot import RunFold
 from runcast.errors import InvalidCursorError, RuncastError, UnavailableError
 from runcast.events import (
     START,
@@ -309,6 +310,27 @@ def wire_of(frame: Frame) -> bytes:
     return encode_event(event_of(str(frame.cursor)))
 
 
+# What the events come to
+
+
+@pytest.mark.parametrize("scenario", scenarios("fold"))
+def test_the_events_come_to_what_they_must(scenario: Json) -> None:
+    """What is taken back and what stays, read in one go or from a snapshot on."""
+    events = [make_event(kind, payload, Cursor.parse(place)) for place, kind, payload in scenario["events"]]
+    for cut in range(len(events) + 1):
+        fold = RunFold()
+        fold.receive(events[:cut])
+        fold = RunFold.restore(fold.describe())
+        fold.receive(events[cut:])
+        described = fold.describe()
+        assert described["status"] == scenario["status"]
+        steps = sorted(described["steps"], key=lambda step: step["index"])
+        assert [[step["stepId"], step["status"]] for step in steps] == scenario["steps"]
+        messages = [[each["messageId"], each["text"], each["completed"]] for each in described["messages"]]
+        assert messages == scenario["messages"]
+        assert [each["requestId"] for each in described["requests"]] == scenario["requests"]
+
+
 # PROTOCOL.md
 
 
@@ -331,7 +353,7 @@ def named_vectors(text: str, rule: str) -> set[str]:
 
 def vectors_by_rule() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {"R6": {"cursors"}}
-    for name in ("encoding", "feed", "gateway"):
+    for name in ("encoding", "feed", "gateway", "fold"):
         for group in load(name).values():
             for one in group:
                 for rule in one["rules"] if isinstance(one, dict) else ():

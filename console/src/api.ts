@@ -27,10 +27,34 @@ export interface StoredStep {
   readonly error: RunError | null;
   readonly startedAt: string | null;
   readonly endedAt: string | null;
+  readonly parentId?: string | null;
+  readonly hasUndo?: boolean;
+}
+
+/** What a run has asked, as the database has it. */
+export interface StoredRequest {
+  readonly requestId: string;
+  readonly kind: string;
+  readonly prompt: string;
+  readonly schema: Readonly<Record<string, unknown>>;
+  readonly preview?: unknown;
+  readonly askedAt: string;
+  readonly expiresAt: string | null;
+  readonly answer: { readonly value: unknown; readonly at: string; readonly by: string | null } | null;
+  /** Whether the run knows of the answer, or that it comes too late. */
+  readonly resolved?: boolean;
+}
+
+export interface StoredChild {
+  readonly runId: string;
+  readonly runner: string;
+  readonly status: string;
 }
 
 export interface RunWithSteps extends Run {
   readonly steps: readonly StoredStep[];
+  readonly requests?: readonly StoredRequest[];
+  readonly children?: readonly StoredChild[];
 }
 
 export interface RunPage {
@@ -42,7 +66,14 @@ export interface Runner {
   readonly name: string;
   readonly description: string;
   readonly inputSchema: Readonly<Record<string, unknown>>;
+  readonly retries?: number;
+  readonly timeoutSeconds?: number | null;
+  readonly cron?: string | null;
 }
+
+/** How much a prompt run does by itself: everything, after its plan was approved, or nothing but the plan. */
+export const MODES = ["auto", "approval", "preview"] as const;
+export type Mode = (typeof MODES)[number];
 
 export interface RunQuery {
   readonly status: RunStatus | "";
@@ -69,8 +100,8 @@ export function getRun(runId: string): Promise<RunWithSteps> {
   return request("GET", `/runs/${encodeURIComponent(runId)}`);
 }
 
-export function createRun(prompt: string, idempotencyKey: string): Promise<CreatedRun> {
-  return request("POST", "/runs", { prompt, idempotencyKey });
+export function createRun(prompt: string, mode: Mode, idempotencyKey: string): Promise<CreatedRun> {
+  return request("POST", "/runs", { prompt, idempotencyKey, ...(mode === "auto" ? {} : { mode }) });
 }
 
 export function startRunner(name: string, input: Json, idempotencyKey: string): Promise<CreatedRun> {
@@ -81,7 +112,8 @@ export function startRunner(name: string, input: Json, idempotencyKey: string): 
 export function repeatRun(run: Pick<Run, "prompt" | "runner" | "tags"> & { input: unknown }): Promise<CreatedRun> {
   const idempotencyKey = newKey();
   if (run.runner === PROMPT_RUNNER && run.prompt !== null) {
-    return request("POST", "/runs", { prompt: run.prompt, tags: run.tags, idempotencyKey });
+    const mode = isObject(run.input) && run.input.mode ? { mode: run.input.mode } : {};
+    return request("POST", "/runs", { prompt: run.prompt, tags: run.tags, idempotencyKey, ...mode });
   }
   const path = `/runners/${encodeURIComponent(run.runner)}/runs`;
   return request("POST", path, { input: run.input, tags: run.tags, idempotencyKey });
@@ -89,6 +121,17 @@ export function repeatRun(run: Pick<Run, "prompt" | "runner" | "tags"> & { input
 
 export function cancelRun(runId: string): Promise<CreatedRun> {
   return request("POST", `/runs/${encodeURIComponent(runId)}/cancel`);
+}
+
+/** Answer what a run asks. Who answers is said only if somebody has said it. */
+export function answerRequest(runId: string, requestId: string, value: Json, by: string): Promise<CreatedRun> {
+  const body = { requestId, value, ...(by ? { by } : {}) };
+  return request("POST", `/runs/${encodeURIComponent(runId)}/input`, body);
+}
+
+/** Start the run that undoes this one, or find the one that was started before. */
+export function undoRun(runId: string): Promise<CreatedRun> {
+  return request("POST", `/runs/${encodeURIComponent(runId)}/undo`);
 }
 
 export async function listRunners(): Promise<readonly Runner[]> {
@@ -106,14 +149,23 @@ export function describeProblem(error: unknown): string {
   return error instanceof Error ? error.message : "Something went wrong.";
 }
 
+/** A file of ours, with the key that a link or an image can't send. */
+export async function fetchFile(path: string): Promise<Blob> {
+  return (await ask("GET", path)).blob();
+}
+
 async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+  return (await (await ask(method, path, body)).json()) as T;
+}
+
+async function ask(method: string, path: string, body?: unknown): Promise<Response> {
   const response = await send(method, path, body);
   if (response.status === 401) {
     await askForKey();
-    return request(method, path, body);
+    return ask(method, path, body);
   }
   if (!response.ok) throw await readProblem(response);
-  return (await response.json()) as T;
+  return response;
 }
 
 async function send(method: string, path: string, body: unknown): Promise<Response> {

@@ -31,6 +31,11 @@ export interface StepView {
   readonly index: number;
   readonly status: StepStatus;
   readonly willRetry: boolean;
+  /** When it is tried again, if that is known. */
+  readonly retryAt: string | null;
+  /** 1, and one more each time it is tried again. */
+  readonly tries: number;
+  readonly parentId: string | null;
   readonly input: unknown;
   readonly output: unknown;
   readonly error: RunError | null;
@@ -52,12 +57,47 @@ export interface LogLine {
   readonly ts: string;
   readonly level: string;
   readonly text: string;
+  /** What was said with it, as JSON; empty if nothing was. */
+  readonly data: string;
 }
 
 export interface Artifact {
-  readonly seq: number;
+  readonly id: string;
   readonly name: string;
+  readonly contentType: string | null;
+  readonly bytes: number | null;
   readonly url: string | null;
+}
+
+/** Why the run is tried again, and when. */
+export interface Retry {
+  readonly reason: string;
+  readonly error: RunError | null;
+  readonly at: string | null;
+}
+
+export interface ChildView {
+  readonly runId: string;
+  readonly runner: string;
+  /** Null until it has ended, or the API has told. */
+  readonly status: string | null;
+}
+
+/** `answered`: somebody has answered, and the run has not yet gone on. */
+export type RequestState = "open" | "answered" | "resolved" | "expired";
+
+export interface RequestView {
+  readonly id: string;
+  readonly kind: "approval" | "input";
+  readonly prompt: string;
+  readonly schema: Payload;
+  readonly preview: unknown;
+  readonly askedAt: string;
+  readonly expiresAt: string | null;
+  readonly state: RequestState;
+  readonly answer: unknown;
+  readonly answeredBy: string | null;
+  readonly answeredAt: string | null;
 }
 
 export interface RunView {
@@ -76,17 +116,26 @@ export interface RunView {
   readonly createdAt: string | null;
   readonly startedAt: string | null;
   readonly endedAt: string | null;
+  readonly parentId: string | null;
+  readonly dueAt: string | null;
+  readonly retry: Retry | null;
   readonly plan: readonly string[];
   readonly steps: readonly StepView[];
   readonly tools: readonly ToolView[];
   readonly messages: readonly MessageView[];
   readonly progress: Progress | null;
-  readonly request: string | null;
+  readonly requests: readonly RequestView[];
+  readonly children: readonly ChildView[];
   readonly logs: readonly LogLine[];
   readonly droppedLogs: number;
   readonly artifacts: readonly Artifact[];
   readonly usage: Payload | null;
+  /** Whether some step of it can be undone; only the API knows. */
+  readonly hasUndo: boolean;
 }
+
+/** A view that is being changed. */
+export type Draft = { -readonly [Key in keyof RunView]: RunView[Key] };
 
 export function createView(runId: string): RunView {
   return {
@@ -104,16 +153,21 @@ export function createView(runId: string): RunView {
     createdAt: null,
     startedAt: null,
     endedAt: null,
+    parentId: null,
+    dueAt: null,
+    retry: null,
     plan: [],
     steps: [],
     tools: [],
     messages: [],
     progress: null,
-    request: null,
+    requests: [],
+    children: [],
     logs: [],
     droppedLogs: 0,
     artifacts: [],
     usage: null,
+    hasUndo: false,
   };
 }
 
@@ -125,6 +179,9 @@ export function blankStep(id: string, index: number): StepView {
     index,
     status: "waiting",
     willRetry: false,
+    retryAt: null,
+    tries: 1,
+    parentId: null,
     input: null,
     output: null,
     error: null,

@@ -9,9 +9,9 @@ import { FrameBatch } from "./frame-batch";
 import { onPageWake } from "./page-wake";
 import type { ConnectionState } from "./reconnecting-socket";
 import { RunConnection } from "./run-connection";
-import { applyEvents, applyRun, applyStatus, applySteps, refold } from "./run-state";
+import { applyEvents, applyRun, applyStatus, applyStored, refold } from "./run-state";
 import { createView, type RunView } from "./run-view";
-import { isFinal, type RunEvent } from "./wire";
+import type { RunEvent } from "./wire";
 
 export interface FollowedRun {
   readonly view: RunView;
@@ -81,13 +81,14 @@ function follow(runId: string, update: Update): () => void {
       },
       receiveSnapshot: (cursor) => {
         batch.flush();
-        void load((loaded) => applySteps(applyRun(view, loaded), loaded.steps, cursor));
+        void load((loaded) => applyStored(applyRun(view, loaded), loaded, cursor));
       },
       receiveState: (state) => {
         batch.flush();
         update((run) => ({ ...run, connection: state }));
         if (state === "live" && !view.createdAt) void load((loaded) => applyRun(view, loaded));
-        if (state === "finished" && !isFinal(view.status)) void load((loaded) => applyRun(view, loaded));
+        // What only the database knows of an ended run: how it ended, if its last event was missed, and what can be undone.
+        if (state === "finished") void load((loaded) => applyRun(view, loaded));
       },
       receiveRefusal: (code, reason) => {
         if (code === KEY_NEEDED) void askForKey().then(() => isStopped || connection.start());

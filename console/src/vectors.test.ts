@@ -51,6 +51,15 @@ interface Scenario {
   readonly ends: ConnectionState;
 }
 
+interface Fold {
+  readonly name: string;
+  readonly events: readonly (readonly [at: string, type: string, payload: RunEvent["payload"]])[];
+  readonly status: string;
+  readonly steps: readonly (readonly [id: string, status: string])[];
+  readonly messages: readonly (readonly [id: string, text: string, isComplete: boolean])[];
+  readonly requests: readonly string[];
+}
+
 function load<File>(name: string): File {
   return JSON.parse(readFileSync(new URL(`../../tests/vectors/${name}.json`, import.meta.url), "utf8")) as File;
 }
@@ -58,6 +67,8 @@ function load<File>(name: string): File {
 const ENCODING = load<{ events: Encoded[]; controls: Encoded[]; readable: Readable[] }>("encoding");
 const CURSORS = load<{ valid: ValidCursor[]; invalid: string[]; ascending: string[] }>("cursors");
 const FEED = load<{ scenarios: Scenario[] }>("feed");
+
+const FOLD = load<{ scenarios: Fold[] }>("fold");
 
 const TIMING: Timing = { silenceMs: 150, retryMs: 2, maxRetryMs: 4, steadyMs: 60_000 };
 const TS = "2026-01-01T00:00:00.000Z";
@@ -114,6 +125,21 @@ describe("feed", () => {
     expect(asks).toEqual(scenario.asks);
     expect(screen.shown).toEqual(scenario.shown);
     expect(screen.view.messages.map(({ text }) => text).join("")).toBe(scenario.text ?? "");
+  });
+});
+
+describe("fold", () => {
+  it.each(FOLD.scenarios)("$name", (scenario) => {
+    const events = scenario.events.map(([at, type, payload]) => ({ type, payload, ts: TS, runId: "r", ...placeOf(at) }));
+    for (let cut = 0; cut <= events.length; cut += 1) {
+      const view = applyEvents(applyEvents(createView("r"), events.slice(0, cut)), events.slice(cut));
+      expect(view.status).toBe(scenario.status);
+      // A step that was taken back keeps its place on the page; it is no part of what happened.
+      const steps = view.steps.filter((step) => step.status !== "waiting");
+      expect(steps.map(({ id, status }) => [id, status])).toEqual(scenario.steps);
+      expect(view.messages.map(({ id, text, isComplete }) => [id, text, isComplete])).toEqual(scenario.messages);
+      expect(view.requests.filter(({ state }) => state === "open").map(({ id }) => id)).toEqual(scenario.requests);
+    }
   });
 });
 

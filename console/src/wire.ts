@@ -137,6 +137,9 @@ export interface Run {
   readonly createdAt: string;
   readonly startedAt: string | null;
   readonly endedAt: string | null;
+  readonly priority?: number;
+  readonly dueAt?: string | null;
+  readonly parentId?: string | null;
 }
 
 /** What a run is called in lists and titles. */

@@ -8,12 +8,9 @@ text = await run.step("compose", compose, name)
 return {"text": text}
 """
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Final, TypeVar, overload
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from runcast.context import Approval, ChildRun, RunContext
 from runcast.errors import ConfigurationError, RunnerNotFoundError
@@ -21,6 +18,10 @@ from runcast.runners import PROMPT_RUNNER, UNDO_RUNNER, Limit, Runner, RunnerFun
 from runcast.steps import StepOptions, describe_error, set_options
 from runcast.threads import SyncRunContext
 from runcast.tools import ToolRegistry
+
+if TYPE_CHECKING:
+    from runcast.asgi import Authorize, MountedGateway
+    from runcast.config import Settings
 
 __all__ = [
     "PROMPT_RUNNER",
@@ -33,7 +34,6 @@ __all__ = [
     "Runner",
     "SyncRunContext",
     "describe_error",
-    "load_app",
 ]
 
 F = TypeVar("F", bound=RunnerFunction)
@@ -116,6 +116,22 @@ class Runcast:
 
         return register
 
+    def asgi(self, settings: "Settings | None" = None, *, authorize: "Authorize | None" = None) -> "MountedGateway":
+        """The gateway as an ASGI app, to mount in an application of your own. Without settings the environment's hold.
+
+        `authorize` says who sends a request or opens a WebSocket: see `runcast.asgi.create_gateway`.
+        """
+        # What users write runners with knows nothing of servers; who asks for one gets it.
+        from runcast.asgi import create_gateway  # noqa: PLC0415
+
+        return create_gateway(settings, app=self, authorize=authorize)
+
+    def worker(self, settings: "Settings | None" = None) -> AbstractAsyncContextManager[None]:
+        """Execute this application's runs inside the present process while the block lasts."""
+        from runcast.embedding import run_worker  # noqa: PLC0415  # see above
+
+        return run_worker(settings, app=self)
+
     def _register(self, function: F, name: str, options: RunnerOptions) -> F:
         if not callable(function):
             raise ConfigurationError(f"runner {name!r} must be a function")
@@ -123,42 +139,3 @@ class Runcast:
             raise ConfigurationError(f"two runners are called {name!r}; give one @app.runner(name=…)")
         self._runners[name] = Runner(name, function, options)
         return function
-
-
-def load_app(reference: str) -> Runcast:
-    """The application that `module:attribute` or `path/to/file.py[:attribute]` names; the attribute defaults to `app`.
-
-    Raises:
-        ConfigurationError: it can't be imported or isn't a `Runcast`.
-
-    """
-    place, _, attribute = reference.partition(":")
-    module = _load_file(Path(place)) if place.endswith(".py") else _load_module(place)
-    app = getattr(module, attribute or "app", None)
-    if not isinstance(app, Runcast):
-        raise ConfigurationError(f"{reference}: {attribute or 'app'} is not a Runcast application")
-    return app
-
-
-def _load_file(path: Path) -> object:
-    if not path.is_file():
-        raise ConfigurationError(f"{path}: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # pickling and type hints look modules up there
-    sys.path.insert(0, str(path.resolve().parent))
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise ConfigurationError(f"{path}: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _load_module(name: str) -> object:
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise ConfigurationError(f"{name}: {type(error).__name__}: {error}") from error

@@ -1,11 +1,11 @@
 """The gateway as an ASGI app, to mount in an application of your own.
 
-    gateway = create_gateway(app=runcast_app)
+    gateway = app.asgi()
     site = FastAPI(lifespan=gateway.lifespan)
     site.mount("/live", gateway)
 
 It is all that `runcast api` serves but the console, on the WebSocket of whatever server runs the application. Workers
-are processes of their own, as ever.
+are processes of their own, as ever, or run inside this one: `app.worker()`.
 """
 
 from collections.abc import AsyncIterator
@@ -18,27 +18,35 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from runcast.app import Runcast
 from runcast.assembly import open_gateway
 from runcast.config import Settings
+from runcast.core.access import Principal
 from runcast.errors import ConfigurationError
+from runcast.gateway.edge import Authorize
 
-__all__ = ["MountedGateway", "create_gateway"]
+__all__ = ["Authorize", "MountedGateway", "Principal", "create_gateway"]
 
 
-def create_gateway(settings: Settings | None = None, *, app: Runcast | None = None) -> "MountedGateway":
+def create_gateway(
+    settings: Settings | None = None, *, app: Runcast | None = None, authorize: Authorize | None = None
+) -> "MountedGateway":
     """The gateway of an application, not started yet. Without settings those of the environment hold.
+
+    `authorize` is awaited with every request and WebSocket that tells of runs or changes them, and says who asks: a
+    name, or None for somebody who has to sign in first. Then no API key is asked for.
 
     Raises:
         ConfigurationError: a setting of the environment doesn't fit.
 
     """
-    return MountedGateway(settings or Settings.load(), app=app or Runcast())
+    return MountedGateway(settings or Settings.load(), app=app or Runcast(), authorize=authorize)
 
 
 class MountedGateway:
     """An ASGI app that serves while its `lifespan` lasts. Run as a server's only app, it sees to that itself."""
 
-    def __init__(self, settings: Settings, *, app: Runcast) -> None:
+    def __init__(self, settings: Settings, *, app: Runcast, authorize: Authorize | None = None) -> None:
         self._settings: Final = settings
         self._app: Final = app
+        self._authorize: Final = authorize
         self._served: ASGIApp | None = None  # while the lifespan lasts
 
     @asynccontextmanager
@@ -52,7 +60,7 @@ class MountedGateway:
         """
         if self._served is not None:
             raise ConfigurationError("the gateway is started already: enter its lifespan once")
-        async with open_gateway(self._settings, self._app, has_console=False) as gateway:
+        async with open_gateway(self._settings, self._app, has_console=False, authorize=self._authorize) as gateway:
             self._served = gateway.served
             try:
                 yield

@@ -17,23 +17,26 @@ from starlette.types import ASGIApp
 
 from runcast.agent.runner import register_prompt_runner
 from runcast.app import PROMPT_RUNNER, UNDO_RUNNER, Runcast
+from runcast.backends.artifacts import open_artifacts
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.polling import PollingLog
 from runcast.backends.redis_client import close_redis, open_redis
-from runcast.backends.redis_log import RedisPubSubService
+from runcast.backends.redis_cluster_log import open_run_log
 from runcast.backends.redis_stats import RedisStatsBoard
 from runcast.backends.sql import SqlRunStore, open_store
 from runcast.backends.sql import migrate as migrate_database
 from runcast.concurrency import end_tasks
 from runcast.config import Settings
 from runcast.errors import ConfigurationError, UnavailableError
-from runcast.gateway.http import GatewayHttpProtocol
+from runcast.gateway.door import Door
+from runcast.gateway.edge import Authorize
 from runcast.gateway.reports import report_gateway
 from runcast.gateway.server import create_app, create_upgrades
 from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
-from runcast.ports import JobQueue, RunLog, StatsBoard
+from runcast.ports import JobQueue, RunLog, RunStore, StatsBoard
+from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import ExecutionLimits
 from runcast.services.handover import ChildRuns
 from runcast.services.hub import RunHub
@@ -66,6 +69,8 @@ class Parts:
     queue: JobQueue
     runs: RunService
     board: StatsBoard
+    artifacts: ArtifactService
+    clock: Callable[[], datetime]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +89,9 @@ async def migrate(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings, app: Runcast, *, clock: Callable[[], datetime] = utc_now
+) -> AsyncIterator[Parts]:
     """Make and start the common parts, and let them go in the reverse order."""
     if settings.redis_url is None:
         raise ConfigurationError("REDIS_URL is not set: `runcast up` starts a Redis of its own, its parts alone don't")
@@ -97,7 +104,7 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
         stack.push_async_callback(store.close)
         client = open_redis(settings.redis_url)
         stack.push_async_callback(close_redis, client)
-        run_log = RedisPubSubService(
+        run_log = open_run_log(
             client, retention_seconds=settings.log_retention_seconds, max_events=settings.log_max_events
         )
         await run_log.start()
@@ -109,39 +116,82 @@ async def open_parts(settings: Settings, app: Runcast) -> AsyncIterator[Parts]:
             store=store,
             log=run_log,
             queue=queue,
-            clock=utc_now,
+            clock=clock,
             max_prompt_chars=settings.max_prompt_chars,
         )
         board = RedisStatsBoard(client, ttl_seconds=settings.heartbeat_seconds)
-        yield Parts(app=app, store=store, log=run_log, queue=queue, runs=runs, board=board)
-
-
-async def serve_worker(settings: Settings, app: Runcast) -> None:
-    """Execute runs until cancelled."""
-    async with open_parts(settings, app) as parts:
-        processor = RunProcessor(
-            app=app,
-            store=parts.store,
-            log=parts.log,
-            queue=parts.queue,
-            runs=parts.runs,
-            worker_id=_process_id(),
-            clock=utc_now,
-            concurrency=settings.concurrency,
-            lease_seconds=settings.lease_seconds,
-            shutdown_seconds=settings.shutdown_seconds,
-            limits=ExecutionLimits(
-                max_attempts=settings.max_attempts,
-                max_event_bytes=settings.max_event_bytes,
-                park_seconds=settings.park_seconds,
-                cancel_seconds=settings.cancel_seconds,
-                delta_seconds=settings.delta_ms / 1000,
-            ),
-            children=ChildRuns(parts.runs),
-            artifacts=parts.artifacts,
+        artifacts = ArtifactService(
+            artifacts=open_artifacts(settings.artifacts),
+            store=store,
+            make_token=partial(secrets.token_hex, 8),
+            max_bytes=settings.max_artifact_bytes,
+            max_per_run=settings.max_artifacts,
         )
+        yield Parts(
+            app=app,
+            store=store,
+            log=run_log,
+            queue=queue,
+            runs=runs,
+            board=board,
+            artifacts=artifacts,
+            clock=clock,
+        )
+
+
+async def serve_worker(
+    settings: Settings,
+    app: Runcast,
+    *,
+    on_ready: Callable[[], None] = lambda: None,
+    retire: asyncio.Event | None = None,
+) -> None:
+    """Execute runs until cancelled, or until it is told to retire and has finished what it had begun.
+
+    `on_ready` is called once database and Redis have been reached.
+    """
+    async with open_parts(settings, app) as parts:
+        processor = make_processor(settings, parts)
         async with _sweeping(settings, parts):
-            await processor.run()
+            on_ready()
+            await processor.run(retire=retire, finish_seconds=settings.reload_grace_seconds)
+
+
+def make_processor(settings: Settings, parts: Parts, *, store: RunStore | None = None) -> RunProcessor:
+    """A worker over started parts, on their store or another."""
+    return RunProcessor(
+        app=parts.app,
+        store=store or parts.store,
+        log=parts.log,
+        queue=parts.queue,
+        runs=parts.runs,
+        worker_id=_process_id(),
+        clock=parts.clock,
+        concurrency=settings.concurrency,
+        lease_seconds=settings.lease_seconds,
+        shutdown_seconds=settings.shutdown_seconds,
+        limits=ExecutionLimits(
+            max_attempts=settings.max_attempts,
+            max_event_bytes=settings.max_event_bytes,
+            park_seconds=settings.park_seconds,
+            cancel_seconds=settings.cancel_seconds,
+            delta_seconds=settings.delta_ms / 1000,
+        ),
+        children=ChildRuns(parts.runs),
+        artifacts=parts.artifacts,
+    )
+
+
+def make_sweeper(settings: Settings, parts: Parts) -> Sweeper:
+    """What looks after runs that nobody looks after."""
+    return Sweeper(
+        store=parts.store,
+        log=parts.log,
+        queue=parts.queue,
+        clock=parts.clock,
+        interval_seconds=settings.lease_seconds / 2,
+        max_attempts=settings.max_attempts,
+    )
 
 
 async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -160,7 +210,9 @@ async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], 
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = True) -> AsyncIterator[Gateway]:
+async def open_gateway(
+    settings: Settings, app: Runcast, *, has_console: bool = True, authorize: Authorize | None = None
+) -> AsyncIterator[Gateway]:
     """Make and start all that API and gateway need, and let it go in the reverse order."""
     async with open_parts(settings, app) as parts:
         is_polling = settings.transport == "polling"
@@ -197,7 +249,9 @@ async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = 
             hub=hub,
             sockets=sockets,
             stats=stats,
+            artifacts=parts.artifacts,
             has_console=has_console,
+            authorize=authorize,
         )
         upgrades = create_upgrades(settings, runs=parts.runs, sockets=sockets)
         hub.start()
@@ -212,15 +266,7 @@ async def open_gateway(settings: Settings, app: Runcast, *, has_console: bool = 
 
 @asynccontextmanager
 async def _sweeping(settings: Settings, parts: Parts) -> AsyncIterator[None]:
-    sweeper = Sweeper(
-        store=parts.store,
-        log=parts.log,
-        queue=parts.queue,
-        clock=utc_now,
-        interval_seconds=settings.lease_seconds / 2,
-        max_attempts=settings.max_attempts,
-    )
-    task = asyncio.create_task(sweeper.run(), name="sweeper")
+    task = asyncio.create_task(make_sweeper(settings, parts).run(), name="sweeper")
     try:
         yield
     finally:
@@ -233,8 +279,8 @@ def _uvicorn_config(served: object, upgrades: Upgrades) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         lifespan="off",
-        http=partial(GatewayHttpProtocol, handler=upgrades),  # type: ignore[arg-type] # it is called: any maker will do
-        ws=GatewaySocket,  # that there is one; the HTTP protocol makes it
+        http=partial(Door, handler=upgrades),  # type: ignore[arg-type] # it is called: any maker will do
+        ws=GatewaySocket,  # that there is one; the door makes it
         proxy_headers=False,
         server_header=False,
         backlog=_BACKLOG,

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -27,6 +27,7 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 
+_WARNED: Final = "_RUNCAST_WARNED"
 _COLLECT_AFTER: Final = 20_000  # new objects that the garbage collector lets pass
 
 Command = Callable[..., Any]
@@ -97,21 +98,40 @@ def serving_options(command: Command) -> Command:
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Where data is kept.  [default: .runcast]")
 @click.option("--workers", type=int, help="Worker processes.  [default: 1]")
 @click.option("--gateways", type=int, help="Gateway processes on the one port.  [default: 1]")
+@click.option(
+    "--reload/--no-reload",
+    "is_reloaded",
+    default=None,
+    help="Run new code when the application's files change.  [default: if APP is a file]",
+)
 @logging_options
-def up(app: str | None, **options: Any) -> None:
+def up(app: str | None, *, is_reloaded: bool | None, **options: Any) -> None:
     """Run everything: Redis, database, API, console, workers.
 
     APP is your application: path/to/file.py, file.py:name or module:name. Without it there is the prompt runner.
     """
     from runcast import stack  # noqa: PLC0415
+    from runcast.loading import is_file  # noqa: PLC0415
 
-    stack.up(_configure(options), app=app, announce=_announce)
+    if is_reloaded and app is None:
+        raise click.UsageError("--reload needs an APP: it is its code that is watched")
+    if is_reloaded is None:
+        is_reloaded = app is not None and is_file(app)
+    stack.up(_configure(options), app=app, announce=_announce, is_reloaded=is_reloaded)
+
+
+def ready_option(command: Command) -> Command:
+    """Add the option of whatever a supervisor waits for."""
+    number = click.IntRange(min=3)
+    return click.option("--ready-fd", type=number, help="Write a newline to this descriptor once all is ready.")(
+        command
+    )
 
 
 @cli.command()
 @click.argument("app", required=False)
 @serving_options
-@click.option("--ready-fd", type=click.IntRange(min=3), help="Write a newline to this descriptor once all is ready.")
+@ready_option
 @logging_options
 def api(app: str | None, *, ready_fd: int | None, **options: Any) -> None:
     """Run the API, the gateway and the console alone: one process.
@@ -132,14 +152,20 @@ def api(app: str | None, *, ready_fd: int | None, **options: Any) -> None:
 
 @cli.command()
 @click.argument("app", required=False)
+@ready_option
 @logging_options
-def worker(app: str | None, **options: Any) -> None:
-    """Run one worker alone."""
+def worker(app: str | None, *, ready_fd: int | None, **options: Any) -> None:
+    """Run one worker alone.
+
+    After SIGUSR1 it takes no more runs, finishes those it has, and ends.
+    """
     settings = _configure(options)
     _require_redis(settings, "worker")
+    on_ready = _ready_signal(ready_fd)
     from runcast.assembly import serve_worker  # noqa: PLC0415
 
-    _serve(serve_worker(settings, _load_app(app)))
+    retire = asyncio.Event()
+    _serve(serve_worker(settings, _load_app(app), on_ready=on_ready, retire=retire), on_retire=retire.set)
 
 
 @cli.command()
@@ -304,7 +330,18 @@ def _configure(options: dict[str, Any]) -> "Settings":
 
     settings = Settings.load(**options)
     configure_logging(level=settings.log_level, format=settings.log_format)
+    _warn_of_mistyped(Settings.find_mistyped(os.environ))
     return settings
+
+
+def _warn_of_mistyped(sentences: Iterable[str]) -> None:
+    import structlog  # noqa: PLC0415  # as the rest
+
+    if _WARNED in os.environ:
+        return
+    for sentence in sentences:
+        structlog.get_logger().warning(f"❌ {sentence}")
+    os.environ[_WARNED] = "1"  # the parts that `up` starts inherit it: they needn't say it again
 
 
 def _ready_signal(number: int | None) -> Callable[[], None]:
@@ -319,7 +356,8 @@ def _ready_signal(number: int | None) -> Callable[[], None]:
 
 
 def _load_app(reference: str | None) -> "Runcast":
-    from runcast.app import Runcast, load_app  # noqa: PLC0415
+    from runcast.app import Runcast  # noqa: PLC0415
+    from runcast.loading import load_app  # noqa: PLC0415
 
     return load_app(reference) if reference else Runcast()
 
@@ -331,11 +369,11 @@ def _require_redis(settings: "Settings", part: str) -> None:
         raise ConfigurationError(f"`runcast {part}` needs REDIS_URL; `runcast up` brings its own Redis")
 
 
-def _serve(part: Coroutine[Any, Any, None]) -> None:
-    """Run a part until SIGTERM or Ctrl-C; a second signal ends it at once."""
+def _serve(part: Coroutine[Any, Any, None], *, on_retire: Callable[[], None] | None = None) -> None:
+    """Run a part until SIGTERM or Ctrl-C; a second signal ends it at once. SIGUSR1 tells it to come to its end."""
     _spare_collections()
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
-        runner.run(_until_signal(part))
+        runner.run(_until_signal(part, on_retire))
 
 
 def _spare_collections() -> None:
@@ -349,7 +387,7 @@ def _spare_collections() -> None:
     gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
-async def _until_signal(part: Coroutine[Any, Any, None]) -> None:
+async def _until_signal(part: Coroutine[Any, Any, None], on_retire: Callable[[], None] | None) -> None:
     serving = asyncio.ensure_future(part)
     signals = 0
 
@@ -362,6 +400,8 @@ async def _until_signal(part: Coroutine[Any, Any, None]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, receive_signal)
+    if on_retire is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, on_retire)
     try:
         await serving
     except asyncio.CancelledError:

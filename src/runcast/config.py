@@ -1,6 +1,8 @@
 """Settings: the only reader of the environment. Everything else gets what it needs as an argument."""
 
+import difflib
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -11,10 +13,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runcast.errors import ConfigurationError
 
+ENV_PREFIX = "RUNCAST_"
+
 DATABASE_FILE = "runcast.db"
 """The SQLite database's name in the data dir."""
 
-REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+ARTIFACTS_FOLDER = "artifacts"
+"""Where artifacts are kept in the data dir."""
+
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -22,7 +29,7 @@ LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 class Settings(BaseSettings):
     """Every setting of Runcast. Unless an alias is named, the variable is `RUNCAST_` and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="RUNCAST_", extra="ignore", frozen=True, populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True, populate_by_name=True)
 
     # Where things are
     redis_url: str | None = Field(
@@ -33,7 +40,11 @@ class Settings(BaseSettings):
         validation_alias="DATABASE_URL",
         description="`postgresql://…` or `sqlite:///…`; without it SQLite in the data dir.",
     )
-    data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis and SQLite keep their files.")
+    data_dir: Path = Field(default=Path(".runcast"), description="Where embedded Redis, SQLite and artifacts are.")
+
+    artifacts_url: str | None = Field(
+        default=None, description="`s3://bucket/prefix` or `file:///path`; without it a folder in the data dir."
+    )
 
     # Who may come in
     host: str = Field(default="127.0.0.1", description="Address to bind; any but loopback needs an API key.")
@@ -70,11 +81,16 @@ class Settings(BaseSettings):
         default=10, ge=0, le=1_000, description="Window in which a message's bits are joined at the source; 0: none."
     )
     shutdown_seconds: float = Field(default=10, ge=0, description="How long a stopping worker lets runs finish.")
+    reload_grace_seconds: float = Field(
+        default=3_600, ge=0, description="How long runs may finish on the code that a reload has replaced."
+    )
 
     # Limits
     max_prompt_chars: int = Field(default=20_000, ge=1, description="Longest prompt, in characters.")
     max_body_bytes: int = Field(default=1_048_576, ge=1024, description="Largest request body, in bytes.")
     max_event_bytes: int = Field(default=1_048_576, ge=1024, description="Largest event, in bytes of JSON.")
+    max_artifact_bytes: int = Field(default=104_857_600, ge=1024, description="Largest artifact, in bytes.")
+    max_artifacts: int = Field(default=1_000, ge=1, description="Artifacts of one run.")
     max_watchers: int = Field(default=10_000, ge=1, description="Connections one gateway accepts at once.")
     log_retention_seconds: int = Field(default=86_400, ge=1, description="How long Redis keeps an ended run's log.")
     log_max_events: int = Field(default=100_000, ge=100, description="Events of one run that Redis keeps.")
@@ -156,6 +172,15 @@ class Settings(BaseSettings):
             raise PydanticCustomError("redis_url", "give one of " + ", ".join(f"{name}://" for name in REDIS_SCHEMES))
         return value
 
+    @field_validator("artifacts_url")
+    @classmethod
+    def _check_artifacts_place(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "file:///")
+        is_place = (parts.scheme == "s3" and parts.netloc) or (parts.scheme == "file" and not parts.netloc)
+        if not is_place or parts.query or parts.fragment:
+            raise PydanticCustomError("artifacts_url", "give s3://bucket/prefix or file:///path")
+        return value
+
     @field_validator("api_key")
     @classmethod
     def _check_key_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
@@ -184,7 +209,19 @@ class Settings(BaseSettings):
         field = cls.model_fields.get(place)
         if field is None:
             return place
-        return str(field.validation_alias or f"RUNCAST_{place.upper()}")
+        return str(field.validation_alias or f"{ENV_PREFIX}{place.upper()}")
+
+    @classmethod
+    def find_mistyped(cls, names: Iterable[str]) -> Iterator[str]:
+        """For each variable that begins like a setting but is none, a sentence that names the nearest setting."""
+        known = {cls._variable_of(field) for field in cls.model_fields}
+        for name in sorted(names):
+            word = name.upper()  # as pydantic reads the environment
+            if not word.startswith(ENV_PREFIX) or word in known:
+                continue
+            bare = word.removeprefix(ENV_PREFIX)
+            near = [bare] if bare in known else difflib.get_close_matches(word, sorted(known), n=1, cutoff=0)
+            yield f"{name} is not a setting and is ignored; the nearest one is {near[0]}"
 
     @property
     def is_exposed(self) -> bool:
@@ -207,3 +244,8 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The database's URL."""
         return self.database_url or f"sqlite:///{(self.data_dir / DATABASE_FILE).resolve()}"
+
+    @property
+    def artifacts(self) -> str:
+        """The URL of the place where artifacts are kept."""
+        return self.artifacts_url or (self.data_dir / ARTIFACTS_FOLDER).resolve().as_uri()

@@ -10,10 +10,11 @@ import pydantic
 
 from runcast.errors import ChildFailedError, InvalidInputError
 from runcast.events import RESERVED_EVENT_TYPES, EventType, RequestKind, RunStatus
-from runcast.journaling import Journal, KeptArtifact
+from runcast.journaling import Journal
 from runcast.messages import Message
-from runcast.records import Undo
+from runcast.records import Artifact, Undo
 from runcast.steps import Step, StepCall, current_step, to_json
+from runcast.streams import relay
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -124,6 +125,18 @@ class RunContext:
         """`async with run.message() as answer: answer.write(token)`: text, as it comes. See `Message`."""
         return Message(self._journal, name, step_id=current_step.get(), delta_seconds=self._delta_seconds)
 
+    async def stream(self, stream: Any, name: str | None = None) -> str:
+        """Tell watchers what a model's stream says, as it comes, and return the text: of the SDKs of OpenAI and
+        Anthropic, of pydantic-ai, or any iterator of strings. A message that an earlier attempt has completed is not
+        asked for again by this alone: call the model in a step for that.
+
+        Raises:
+            StreamError: the stream broke off, or says that the answer has failed.
+            InvalidInputError: it isn't a stream that is known.
+
+        """
+        return await relay(stream, self, name=name)
+
     def progress(self, value: float, total: float | None = None, message: str | None = None) -> None:
         """How far the run has got; inside a step, how far that has."""
         payload = {"value": value, "total": total, "message": message}
@@ -148,7 +161,7 @@ class RunContext:
         path: str | Path | None = None,
         url: str | None = None,
         content_type: str | None = None,
-    ) -> KeptArtifact:
+    ) -> Artifact:
         """Keep a file that the run has made, from memory or from a path, or link one by its URL; give one of them.
 
         Raises:

@@ -6,15 +6,19 @@ Looks only: it writes nothing, starts nothing, and asks each part once.
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+
 from runcast.backends.embedded import MIN_VERSION, find_server
-from runcast.backends.redis_client import open_redis, redis_errors
+from runcast.backends.redis_client import close_redis, open_redis, redis_errors
+from runcast.backends.redis_cluster import as_cluster
 from runcast.backends.sql import open_store
 from runcast.config import Settings
-from runcast.errors import ConfigurationError, RuncastError
+from runcast.errors import ConfigurationError, RuncastError, UnavailableError
 
 _PATIENCE_SECONDS: Final = 5
 _ROUND_TRIPS: Final = 50
@@ -78,14 +82,41 @@ async def _look_at_redis(settings: Settings, environ: Mapping[str, str]) -> str:
     client = open_redis(settings.redis_url, decode=True)
     try:
         with redis_errors():
+            if (cluster := as_cluster(client)) is not None:
+                return await _look_at_cluster(cluster)
             facts: dict[str, Any] = await client.info()
             times = [await _ping(client.ping) for _ in range(_ROUND_TRIPS)]
     finally:
-        await client.aclose()
+        await close_redis(client)
     _require_fit(facts)
+    return f"{_name(facts)}, {_describe(times)}"
+
+
+async def _look_at_cluster(cluster: RedisCluster) -> str:
+    await cluster.initialize()
+    masters = cluster.get_primaries()
+    state = {node.name: await _read_state(node) for node in masters}
+    if ailing := [name for name, facts in state.items() if facts.get("cluster_state") != "ok"]:
+        raise UnavailableError(
+            f"the cluster isn't whole, says {', '.join(ailing)}: some slots have no master;"
+            " look at it with `redis-cli --cluster check`"
+        )
+    every: list[dict[str, Any]] = [await cluster.info(target_nodes=node) for node in masters]
+    for facts in every:
+        _require_fit(facts)
+    times = [await _ping(partial(node.execute_command, "PING")) for node in masters for _ in range(_ROUND_TRIPS)]
+    return f"a cluster of {len(masters)} masters, {_name(every[0])}, {_describe(times)}"
+
+
+async def _read_state(node: ClusterNode) -> Mapping[str, str]:
+    told: Any = await node.execute_command("CLUSTER INFO")
+    return told if isinstance(told, Mapping) else dict(line.split(":", 1) for line in str(told).splitlines() if line)
+
+
+def _describe(times: Sequence[float]) -> str:
     median, worst = statistics.median(times), max(times)
     slow = "; that is slow: move workers and gateways nearer" if median > _SLOW_MILLISECONDS else ""
-    return f"{_name(facts)}, a round trip takes {median:.2f} ms (median), {worst:.2f} ms (worst){slow}"
+    return f"a round trip takes {median:.2f} ms (median), {worst:.2f} ms (worst){slow}"
 
 
 def _require_fit(facts: Mapping[str, Any]) -> None:

@@ -117,6 +117,17 @@ class RunNotEndedError(RuncastError):
         super().__init__(f"run {run_id} is {status}: wait for its end, or cancel it first")
 
 
+class ArtifactNotFoundError(RuncastError):
+    """The run has made nothing under this id, or its bytes are gone."""
+
+    code = "artifact_not_found"
+    title = "There is no such artifact"
+    http_status = 404
+
+    def __init__(self, run_id: str, artifact_id: str) -> None:
+        super().__init__(f"run {run_id[:64]} has no artifact {artifact_id[:64]!r}")
+
+
 class RequestNotFoundError(RuncastError):
     """The run has asked nothing under this id."""
 
@@ -275,6 +286,14 @@ class OutcomeUnknownError(ToolError):
 
     code = "outcome_unknown"
     title = "It is not known whether the request took effect"
+
+
+class StreamError(RuncastError):
+    """A model's stream broke off, or says that the answer has failed. Asking again may work."""
+
+    code = "stream_failed"
+    title = "The model's stream failed"
+    http_status = 502
 
 
 class ModelError(ToolError):

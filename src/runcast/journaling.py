@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from runcast.events import EventType, RequestKind
-from runcast.records import Answer, Run, RunError, Undo
+from runcast.records import Answer, Artifact, Run, RunError, Undo
 
 
 class BegunStep(NamedTuple):
@@ -27,16 +27,6 @@ class BegunMessage(NamedTuple):
 
     id: str
     text: str | None = None
-
-
-class KeptArtifact(NamedTuple):
-    """Something that a run has made, and where it is found: `url` is a path of the API or an address elsewhere."""
-
-    id: str
-    name: str
-    content_type: str
-    size: int | None  # in bytes; None for what is only linked
-    url: str
 
 
 class Journal(Protocol):
@@ -113,7 +103,7 @@ class Journal(Protocol):
         url: str | None,
         content_type: str | None,
         step_id: str | None,
-    ) -> KeptArtifact:
+    ) -> Artifact:
         """Keep something that the run has made, once; on return it can be fetched."""
         ...
 

@@ -57,7 +57,7 @@ def _run_until_pipe_ends(argv: list[str]) -> int:
 
     # What this process was given to inherit goes on to the command.
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, close_fds=False)  # noqa: S603  # the supervisor's own command
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(number, lambda received, _: child.send_signal(received))
 
     def watch() -> None:

@@ -4,7 +4,7 @@ The ports are cut where atomicity is. Keeping an event and publishing it is one 
 a run's status, its steps and the events that tell of them change in one transaction, so they are one store.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -308,6 +308,30 @@ class StatsBoard(Protocol):
 
     async def read(self) -> Sequence[GatewayReport]:
         """The reports of the living processes."""
+        ...
+
+
+class ArtifactStore(Protocol):
+    """Keeps bytes that runs have made, each under a place of its own: `<run id>/<something>`.
+
+    *Atomicity*: what was put can be read whole or not at all; a `put` that fails, is cancelled or dies with its process
+    leaves nothing that can be read. *Repetition*: putting again to a place replaces what is there. *Memory*: of what is
+    put in chunks it holds a few at a time, and of what is read no more than was asked for. *Failure*: when the store
+    can't be reached, or refuses, every method raises `UnavailableError`. Nothing blocks the event loop.
+    """
+
+    async def put(self, place: str, data: bytes | Iterator[bytes]) -> None:
+        """Keep the bytes, or the chunks one after the other. Chunks are read in a thread; what they raise comes out
+        here.
+        """
+        ...
+
+    async def read(self, place: str, start: int, end: int) -> bytes | None:
+        """The bytes from `start` up to but not including `end`, all within what was put. None: nothing is there."""
+        ...
+
+    async def delete_run(self, run_id: str) -> None:
+        """Let go of all that was put for a run, whether somebody still knows of it or not."""
         ...
 
 

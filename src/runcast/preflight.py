@@ -72,6 +72,19 @@ def _is_alive(pid: str) -> bool:
     return True
 
 
+def require_redis_url(settings: Settings) -> None:
+    """Refuse to start with a Redis URL that names nothing; nobody is asked whether Redis is there.
+
+    Raises:
+        ConfigurationError: it isn't well-formed; the message says in which way.
+
+    """
+    if settings.redis_url:
+        from runcast.backends.redis_client import open_redis  # noqa: PLC0415 - only where Redis is one's own
+
+        open_redis(settings.redis_url)
+
+
 def with_free_port(settings: Settings) -> Settings:
     """The same settings, with a port that is free if the port is 0."""
     if settings.port != 0:
@@ -82,15 +95,15 @@ def with_free_port(settings: Settings) -> Settings:
 
 
 @contextlib.contextmanager
-def hold_ports(settings: Settings) -> Iterator[None]:
-    """Keep other `up`s from the ports, however many gateways are to share them.
+def hold_ports(settings: Settings, *, is_shared: bool) -> Iterator[None]:
+    """Keep other `up`s from the ports, though gateways are to share them.
 
     Raises:
         ConfigurationError: a port is taken, or can't be shared here; the message says what to change.
 
     """
     with contextlib.ExitStack() as held:
-        if settings.gateways > 1:
+        if is_shared:
             require_sharing()
             for option, port in _ports_of(settings):
                 held.enter_context(_port_lock(settings.host, port, option))

@@ -112,6 +112,19 @@ class Memo(NamedTuple):
     value: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """Something that a run has made: bytes that are kept, or a link to what is elsewhere."""
+
+    id: str
+    name: str  # for people; never part of a path
+    content_type: str
+    url: str  # a path of the API, or the address of what is only linked
+    size: int | None = None  # in bytes; None for a link, as the next two
+    sha256: str | None = None  # of the bytes, in hex
+    place: str | None = None  # where the artifact store has them
+
+
 class Answer(NamedTuple):
     """What somebody answered, and who: the name of the principal, or the one given with it."""
 

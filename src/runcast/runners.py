@@ -3,8 +3,10 @@
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pydantic
+from croniter import croniter
 
 from runcast.errors import ConfigurationError, InvalidInputError
 from runcast.records import RunLimit
@@ -48,8 +50,18 @@ class RunnerOptions(NamedTuple):
             raise ConfigurationError(f"runner {name!r}: retries={self.retries}; give 0 or more")
         if self.timeout_seconds is not None and self.timeout_seconds <= 0:
             raise ConfigurationError(f"runner {name!r}: timeout_seconds={self.timeout_seconds}; give more than 0")
+        if self.cron is not None:
+            self._check_times(name, self.cron)
         if self.limit is not None and self.limit.most < 1:
             raise ConfigurationError(f"runner {name!r}: Limit(most={self.limit.most}); give 1 or more")
+
+    def _check_times(self, name: str, cron: str) -> None:
+        if not croniter.is_valid(cron):
+            raise ConfigurationError(f"runner {name!r}: cron={cron!r} can't be read; every day at nine is '0 9 * * *'")
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ConfigurationError(f"runner {name!r}: there is no time zone {self.timezone!r}") from None
 
 
 class Runner:
@@ -64,6 +76,7 @@ class Runner:
         self._model: Final = _input_model(name, function)
         self.options.check(name)
         self._check_limit_key()
+        self._check_scheduled_input()
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -114,6 +127,14 @@ class Runner:
         limit = self.options.limit
         if limit is not None and isinstance(limit.key, str) and limit.key not in self._model.model_fields:
             raise ConfigurationError(f"runner {self.name!r}: its limit's key {limit.key!r} is none of its inputs")
+
+    def _check_scheduled_input(self) -> None:
+        if self.options.cron is not None:
+            missing = [key for key, field in self._model.model_fields.items() if field.is_required()]
+            if missing:
+                raise ConfigurationError(
+                    f"runner {self.name!r} runs by a schedule: give {', '.join(missing)} a default"
+                )
 
     def _read(self, value: Mapping[str, Any]) -> pydantic.BaseModel:
         try:

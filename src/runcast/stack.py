@@ -7,6 +7,7 @@ the gateways and the workers. Nothing here serves a request or executes a run: e
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -14,16 +15,21 @@ from typing import Final
 from runcast.backends.embedded import EmbeddedRedis, prepare_redis
 from runcast.config import DATABASE_FILE, LOOPBACK_HOSTS, Settings
 from runcast.errors import RuncastError
+from runcast.loading import folder_of
 from runcast.migrated import is_migrated, note_migrated
-from runcast.preflight import hold_data_dir, hold_ports, with_free_port
+from runcast.preflight import hold_data_dir, hold_ports, require_redis_url, with_free_port
 from runcast.readiness import ReadySignal
-from runcast.supervisor import ChildSpec, Supervisor, run_once, together
+from runcast.reload import Generations, Plan, watch_code
+from runcast.supervisor import ChildSpec, Supervisor, describe_exit, run_once, run_quietly, together
 
 STOP_MARGIN_SECONDS: Final = 5
 """What a child gets on top of `shutdown_seconds` before it is killed."""
 
 REDIS_STOP_SECONDS: Final = 30
 """Redis writes its append-only file to the disk before it ends; a slow disk may take its time."""
+
+CHECK_SECONDS: Final = 60
+"""How long changed code may take to load."""
 
 KILLED_BY_USER: Final = 130
 
@@ -39,9 +45,9 @@ class PartFailedError(RuncastError):
         self.exit_code = exit_code
 
 
-def up(settings: Settings, *, app: str | None, announce: Callable[[Settings], None]) -> None:
+def up(settings: Settings, *, app: str | None, announce: Callable[[Settings], None], is_reloaded: bool = False) -> None:
     """Run everything until SIGINT, SIGTERM or SIGHUP; call `announce`, with the ports in use, once all of it
-    is ready.
+    is ready. With `is_reloaded` the application's code is watched, and replaced when it changes.
 
     Raises:
         ConfigurationError: something can't work as it is configured; nothing runs any more.
@@ -49,48 +55,79 @@ def up(settings: Settings, *, app: str | None, announce: Callable[[Settings], No
 
     """
     settings.require_key_if_exposed()
+    require_redis_url(settings)
     settings = with_free_port(settings)
-    with hold_ports(settings), hold_data_dir(settings.data_dir) as lock:
+    is_shared = settings.gateways > 1 or (is_reloaded and hasattr(socket, "SO_REUSEPORT"))
+    with hold_ports(settings, is_shared=is_shared), hold_data_dir(settings.data_dir) as lock:
         redis = None if settings.redis_url else prepare_redis(settings.data_dir, environ=os.environ)
-        asyncio.run(_Stack(settings, app=app, redis=redis, lock=lock).run(announce))
+        stack = _Stack(settings, app=app, redis=redis, lock=lock, is_reloaded=is_reloaded, is_shared=is_shared)
+        asyncio.run(stack.run(announce))
 
 
 class _Stack:
-    def __init__(self, settings: Settings, *, app: str | None, redis: EmbeddedRedis | None, lock: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        app: str | None,
+        redis: EmbeddedRedis | None,
+        lock: int,
+        is_reloaded: bool,
+        is_shared: bool,
+    ) -> None:
         self._settings: Final = settings
         self._app: Final = app
         self._redis: Final = redis
         self._lock: Final = lock
+        self._is_reloaded: Final = is_reloaded and app is not None
+        self._env: Final = {**os.environ, **child_environment(settings, redis=redis, is_shared=is_shared)}
         self._supervisor: Final = Supervisor()
         self._stopping: Final = asyncio.Event()
-        self._ready: Final = [ReadySignal() for _ in range(settings.gateways)]
+        self._generations: Final = Generations(
+            self._supervisor,
+            make_plan=lambda: make_plan(settings, app=app, env=self._env),
+            check=self._check,
+            finish_seconds=settings.reload_grace_seconds,
+            shares_ports=is_shared,
+        )
 
     async def run(self, announce: Callable[[Settings], None]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._receive_signal)
-        starting = asyncio.create_task(self._start())
+        working = asyncio.create_task(self._work(announce))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                announce(self._settings)
+            await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
                 await stopping
         finally:
-            for task in (starting, stopping):
+            for task in (working, stopping):
                 task.cancel()
-            await asyncio.gather(starting, stopping, return_exceptions=True)
+            await asyncio.gather(working, stopping, return_exceptions=True)
             await self._supervisor.stop()
-            for signal_ in self._ready:
-                signal_.close()
+            await self._generations.close()
 
-    async def _start(self) -> None:
-        env = {**os.environ, **child_environment(self._settings, redis=self._redis)}
-        prepare = [self._migrate(env)] + ([self._run_part("check", env, self._app)] if self._app else [])
-        start = [self._supervisor.start(redis_child(self._redis, lock=self._lock))] if self._redis else []
+    async def _work(self, announce: Callable[[Settings], None]) -> None:
+        prepare = [self._migrate(self._env)] + ([self._run_part("check", self._env, self._app)] if self._app else [])
+        start = [self._start_redis(self._redis)] if self._redis else []
         await together(*start, *prepare)
-        gateways = plan_gateways(self._ready, self._settings, app=self._app, env=env)
-        await self._supervisor.start(*gateways, *plan_workers(self._settings, app=self._app, env=env))
+        await self._generations.start()
+        announce(self._settings)
+        if self._is_reloaded and self._app is not None:
+            folder = folder_of(self._app)
+            await self._generations.follow(watch_code(folder, ignored=self._settings.data_dir.resolve()))
+
+    async def _start_redis(self, redis: EmbeddedRedis) -> None:
+        await self._supervisor.start(redis_child(redis, lock=self._lock))
+
+    async def _check(self) -> str | None:
+        """Why the application's code doesn't load, in one line, or None."""
+        spec = ChildSpec(name="check", argv=runcast_argv("check", self._app or ""), env=self._env)
+        code, last_line = await run_quietly(spec, timeout_seconds=CHECK_SECONDS)
+        if code is None:
+            return f"it took longer than {CHECK_SECONDS} s to load"
+        return None if code == 0 else last_line.removeprefix("runcast: ") or describe_exit(code)
 
     async def _migrate(self, env: Mapping[str, str]) -> None:
         data_dir = self._settings.data_dir.resolve()
@@ -119,6 +156,22 @@ def runcast_argv(command: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "runcast", command, *arguments)
 
 
+def make_plan(settings: Settings, *, app: str | None, env: Mapping[str, str]) -> Plan:
+    """Gateways and workers, with a signal of its own for each."""
+    gateways = [ReadySignal() for _ in range(settings.gateways)]
+    workers = [ReadySignal() for _ in range(settings.workers)]
+
+    def close() -> None:
+        for each in (*gateways, *workers):
+            each.close()
+
+    return Plan(
+        workers=plan_workers(workers, settings, app=app, env=env),
+        gateways=plan_gateways(gateways, settings, app=app, env=env),
+        close=close,
+    )
+
+
 def plan_gateways(
     ready: Sequence[ReadySignal], settings: Settings, *, app: str | None, env: Mapping[str, str]
 ) -> list[ChildSpec]:
@@ -137,12 +190,22 @@ def plan_gateways(
     ]
 
 
-def plan_workers(settings: Settings, *, app: str | None, env: Mapping[str, str]) -> list[ChildSpec]:
-    """The workers."""
-    argv = runcast_argv("worker", *((app,) if app else ()))
-    stop_seconds = settings.shutdown_seconds + STOP_MARGIN_SECONDS
-    names = (f"worker-{number}" for number in range(1, settings.workers + 1))
-    return [ChildSpec(name=name, argv=argv, env=env, stop_seconds=stop_seconds) for name in names]
+def plan_workers(
+    ready: Sequence[ReadySignal], settings: Settings, *, app: str | None, env: Mapping[str, str]
+) -> list[ChildSpec]:
+    """One `runcast worker` for each signal."""
+    arguments = (app,) if app else ()
+    return [
+        ChildSpec(
+            name=f"worker-{number}",
+            argv=runcast_argv("worker", *arguments, "--ready-fd", str(each.fd)),
+            env=env,
+            is_ready=each.is_given,
+            stop_seconds=settings.shutdown_seconds + STOP_MARGIN_SECONDS,
+            inherited_fds=(each.fd,),
+        )
+        for number, each in enumerate(ready, 1)
+    ]
 
 
 def redis_child(redis: EmbeddedRedis, *, lock: int) -> ChildSpec:
@@ -157,8 +220,10 @@ def redis_child(redis: EmbeddedRedis, *, lock: int) -> ChildSpec:
     )
 
 
-def child_environment(settings: Settings, *, redis: EmbeddedRedis | None) -> dict[str, str]:
+def child_environment(settings: Settings, *, redis: EmbeddedRedis | None, is_shared: bool) -> dict[str, str]:
     """What the parts have to know of the options that `up` was given; the rest they read from the environment."""
+    # A gateway that is to be replaced shares its port, as one of several does, with the one that comes after it.
+    gateways = max(settings.gateways, 2 if is_shared else 1)
     return {
         "REDIS_URL": redis.url if redis else settings.redis_url or "",
         "DATABASE_URL": settings.database,
@@ -166,7 +231,7 @@ def child_environment(settings: Settings, *, redis: EmbeddedRedis | None) -> dic
         "RUNCAST_HOST": settings.host,
         "RUNCAST_PORT": str(settings.port),
         "RUNCAST_WEB_PORT": str(settings.web_port),
-        "RUNCAST_GATEWAYS": str(settings.gateways),
+        "RUNCAST_GATEWAYS": str(gateways),
         "RUNCAST_LOG_FORMAT": settings.log_format,
         "RUNCAST_LOG_LEVEL": settings.log_level,
     }

@@ -14,18 +14,21 @@ import sys
 import threading
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
 
 from runcast.core.pacing import Backoff
-from runcast.errors import ConfigurationError, UnavailableError
+from runcast.errors import ConfigurationError, RuncastError, UnavailableError
 from runcast.leash import USES_KERNEL, wrap
 
 EXIT_CONFIGURATION: Final = 2
 """The exit code of a child that can't work as it is configured: starting it again would not help."""
+
+RETIRE_SIGNAL: Final = signal.SIGUSR1
+"""Asks a child to begin nothing new, and to end once it has finished what it has begun."""
 
 _STDERR: Final = 2
 """Where children's output goes: standard output belongs to the summary and to what programs read."""
@@ -108,6 +111,14 @@ class Child:
             log.warning("process did not stop in time and is killed", process=self.spec.name, pid=self.pid)
             self.kill()
         await self._keeping
+
+    async def retire(self, *, finish_seconds: float) -> None:
+        """Let the process finish what it has begun, for so long, and don't start it again."""
+        self._stopping.set()
+        self._signal(RETIRE_SIGNAL)
+        # It counts too, and needs a moment to give back what it couldn't finish.
+        await asyncio.wait({self._keeping}, timeout=finish_seconds + self.spec.stop_seconds)
+        await self.stop()
 
     def kill(self) -> None:
         """Kill the process and its group now; don't start it again."""
@@ -193,27 +204,54 @@ class Supervisor:
         """All the children, in the order of their start."""
         return [child for group in self._groups for child in group]
 
-    async def start(self, *specs: ChildSpec, ready_seconds: float = 60) -> None:
-        """Start a group and wait until all of it is ready.
+    async def start(
+        self, *specs: ChildSpec, ready_seconds: float = 60, beside: Sequence[Child] | None = None
+    ) -> list[Child]:
+        """Start a group and wait until all of it is ready; or more children for the group of others.
+
+        What can't be got ready is stopped again.
 
         Raises:
             ConfigurationError: a child can't work as configured.
             UnavailableError: a child wasn't ready in time.
 
         """
-        group = [Child(spec, pace=self._pace) for spec in specs]
-        self._groups.append(group)
-        await together(*(child.wait_ready(ready_seconds=ready_seconds) for child in group))
+        started = [Child(spec, pace=self._pace) for spec in specs]
+        group = next((group for group in self._groups if beside and beside[0] in group), None)
+        if group is None:
+            self._groups.append(started)
+        else:
+            group.extend(started)
+        try:
+            await together(*(child.wait_ready(ready_seconds=ready_seconds) for child in started))
+        except RuncastError:
+            await self.end(started)
+            raise
+        return started[:]
+
+    async def end(self, children: Sequence[Child]) -> None:
+        """Stop some children for good."""
+        await asyncio.gather(*(child.stop() for child in children))
+        self._forget(children)
+
+    async def retire(self, children: Sequence[Child], *, finish_seconds: float) -> None:
+        """Let some children finish what they have begun, and see them end."""
+        await asyncio.gather(*(child.retire(finish_seconds=finish_seconds) for child in children))
+        self._forget(children)
 
     async def stop(self) -> None:
         """Stop everything, the last group first."""
-        for group in reversed(self._groups):
+        for group in self._groups[::-1]:
             await asyncio.gather(*(child.stop() for child in group))
 
     def kill(self) -> None:
         """Kill everything at once."""
         for child in self.children:
             child.kill()
+
+    def _forget(self, children: Sequence[Child]) -> None:
+        for group in self._groups:
+            group[:] = [child for child in group if child not in children]
 
 
 async def together(*parts: Coroutine[Any, Any, None]) -> None:
@@ -235,6 +273,21 @@ async def run_once(spec: ChildSpec) -> int:
     finally:
         _kill_group(process.pid)
         await process.wait()
+
+
+async def run_quietly(spec: ChildSpec, *, timeout_seconds: float) -> tuple[int | None, str]:
+    """Run a command to its end; its exit code, None if it took too long, and the last line that it wrote."""
+    process = await spawn(replace(spec, is_quiet=True))
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        return None, ""
+    finally:
+        _kill_group(process.pid)
+        await process.wait()
+    lines = output.decode(errors="replace").split("\n")
+    return process.returncode, next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 async def spawn(spec: ChildSpec) -> Process:

@@ -16,8 +16,8 @@ from typing import Any, Final, Self, TypeVar
 
 from runcast.context import Approval, ChildRun, RunContext
 from runcast.errors import RunCanceledError
-from runcast.journaling import KeptArtifact
 from runcast.messages import Message
+from runcast.records import Artifact
 
 T = TypeVar("T")
 
@@ -64,6 +64,10 @@ class SyncRunContext:
         """`with run.message() as answer: answer.write(token)`."""
         return SyncMessage(self._run.message(name), self)
 
+    def stream(self, stream: Any, name: str | None = None) -> str:
+        """See `RunContext.stream`."""
+        return self._wait(self._run.stream(stream, name))
+
     def progress(self, value: float, total: float | None = None, message: str | None = None) -> None:
         """See `RunContext.progress`."""
         self._call(lambda: self._run.progress(value, total, message))
@@ -76,7 +80,7 @@ class SyncRunContext:
         """See `RunContext.usage`."""
         self._call(lambda: self._run.usage(**figures))
 
-    def artifact(self, name: str, **source: Any) -> KeptArtifact:
+    def artifact(self, name: str, **source: Any) -> Artifact:
         """See `RunContext.artifact`."""
         if isinstance(path := source.get("path"), str):
             source["path"] = Path(path)

@@ -1,4 +1,4 @@
-"""Databases for the suites of this folder: each test gets an empty one of its own, with the schema in it."""
+"""Databases and kinds of Redis for the suites of this folder: each test gets an empty one, with the schema in it."""
 
 import asyncio
 import shutil
@@ -9,6 +9,13 @@ import pytest
 
 from runcast.backends.sql import SqlRunStore, migrate, open_store
 from tests.support.postgres import create_database, start_postgres
+
+
+@pytest.fixture(params=["single", "cluster"])
+def any_redis_url(request: pytest.FixtureRequest) -> str:
+    """An empty Redis of each kind."""
+    url: str = request.getfixturevalue("redis_url" if request.param == "single" else "cluster_url")
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ import pytest
 import redis.asyncio as redis
 
 from runcast.backends.bullmq_queue import BullMQQueue
-from runcast.backends.redis_client import open_redis
+from runcast.backends.redis_client import close_redis, open_redis
+from runcast.backends.redis_cluster import as_cluster
 from runcast.concurrency import end_tasks
 from runcast.errors import ConfigurationError, UnavailableError
 from runcast.ports import ActiveJob
@@ -27,18 +28,23 @@ async def take(queue: BullMQQueue) -> ActiveJob:
         return await queue.take()
 
 
+def key(client: "redis.Redis", name: str) -> str:
+    """On a single Redis as BullMQ has it by default; on a cluster all in one slot."""
+    return f"{'bull' if as_cluster(client) is None else '{bull}'}:runs:{name}"
+
+
 @pytest.fixture
-async def queue(redis_url: str) -> AsyncIterator[BullMQQueue]:
-    queue = BullMQQueue(redis_url, lock_seconds=LOCK_SECONDS)
+async def queue(any_redis_url: str) -> AsyncIterator[BullMQQueue]:
+    queue = BullMQQueue(any_redis_url, lock_seconds=LOCK_SECONDS)
     yield queue
     await queue.close()
 
 
 @pytest.fixture
-async def client(redis_url: str) -> AsyncIterator["redis.Redis"]:
-    client = open_redis(redis_url, decode=True)
+async def client(any_redis_url: str) -> AsyncIterator["redis.Redis"]:
+    client = open_redis(any_redis_url, decode=True)
     yield client
-    await client.aclose()
+    await close_redis(client)
 
 
 async def test_jobs_come_oldest_first_with_what_the_producer_wrote(queue: BullMQQueue) -> None:
@@ -66,7 +72,7 @@ async def test_adding_a_job_twice_adds_it_once(queue: BullMQQueue, client: "redi
     """The sweeper may add what is there."""
     await queue.add(job("a"))
     await queue.add(job("a"))
-    assert await client.zcard("bull:runs:prioritized") == 1
+    assert await client.zcard(key(client, "prioritized")) == 1
 
 
 async def test_the_end_of_one_job_brings_the_next(queue: BullMQQueue) -> None:
@@ -89,16 +95,16 @@ async def test_a_job_that_came_with_the_end_of_another_can_be_finished(
     second = await (await take(queue)).finish(take_next=True)
     assert second is not None
     await second.finish()
-    assert await client.zrange("bull:runs:completed", 0, -1) == ["a", "b"]
-    assert await client.llen("bull:runs:active") == 0
+    assert await client.zrange(key(client, "completed"), 0, -1) == ["a", "b"]
+    assert await client.llen(key(client, "active")) == 0
 
 
 async def test_a_failed_job_shows_its_reason_in_the_queue(queue: BullMQQueue, client: "redis.Redis") -> None:
     """Whoever looks at the queue with other tools sees what failed and why."""
     await queue.add(job("a"))
     await (await take(queue)).finish(RunError(code="boom", message="it broke"))
-    assert await client.zrange("bull:runs:failed", 0, -1) == ["a"]
-    assert await client.hget("bull:runs:a", "failedReason") == "boom: it broke"
+    assert await client.zrange(key(client, "failed"), 0, -1) == ["a"]
+    assert await client.hget(key(client, "a"), "failedReason") == "boom: it broke"
 
 
 async def test_a_released_job_comes_again(queue: BullMQQueue) -> None:
@@ -119,20 +125,20 @@ async def test_a_delayed_job_waits_for_its_time(queue: BullMQQueue) -> None:
     assert loop.time() - began >= 0.25
 
 
-async def test_the_job_of_a_dead_worker_comes_back(queue: BullMQQueue, redis_url: str) -> None:
+async def test_the_job_of_a_dead_worker_comes_back(queue: BullMQQueue, any_redis_url: str) -> None:
     """Its lock runs out and another worker gets it."""
-    dead = BullMQQueue(redis_url, lock_seconds=LOCK_SECONDS)
+    dead = BullMQQueue(any_redis_url, lock_seconds=LOCK_SECONDS)
     await queue.add(job("a"))
     await take(dead)
     await dead.close()
     assert (await take(queue)).job.id == "a"
 
 
-async def test_a_job_in_hand_is_kept_beyond_the_life_of_its_lock(queue: BullMQQueue, redis_url: str) -> None:
+async def test_a_job_in_hand_is_kept_beyond_the_life_of_its_lock(queue: BullMQQueue, any_redis_url: str) -> None:
     """Locks are renewed while the worker lives, however long the job takes."""
     await queue.add(job("a"))
     active = await take(queue)
-    other = BullMQQueue(redis_url, lock_seconds=LOCK_SECONDS)
+    other = BullMQQueue(any_redis_url, lock_seconds=LOCK_SECONDS)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(LOCK_SECONDS * 2):
             await other.take()
@@ -144,15 +150,15 @@ async def test_a_lost_lock_is_noticed_and_harms_nobody(queue: BullMQQueue, clien
     """A worker that was taken for dead can't finish what is another's now."""
     await queue.add(job("a"))
     active = await take(queue)
-    await client.set("bull:runs:a:lock", "somebody else")
+    await client.set(key(client, "a:lock"), "somebody else")
     await active.finish()
-    assert await client.zcard("bull:runs:completed") == 0
+    assert await client.zcard(key(client, "completed")) == 0
 
 
 async def test_finished_jobs_are_let_go(queue: BullMQQueue, client: "redis.Redis") -> None:
     """The queue keeps a bounded number of them, for a bounded time."""
     await queue.add(job("a"))
-    options = json.loads(await client.hget("bull:runs:a", "opts") or "{}")
+    options = json.loads(await client.hget(key(client, "a"), "opts") or "{}")
     assert options["removeOnComplete"] == options["removeOnFail"] == {"age": 3600, "count": 1000}
 
 
@@ -194,7 +200,7 @@ async def test_a_discarded_job_can_be_added_again(queue: BullMQQueue, client: "r
         await (await take(queue)).discard()
     await queue.add(job("b"))
     await (await take(queue)).finish()
-    assert await client.zrange("bull:runs:completed", 0, -1) == ["b"]
+    assert await client.zrange(key(client, "completed"), 0, -1) == ["b"]
 
 
 class TestSchedules:
@@ -254,5 +260,5 @@ class TestSchedules:
         """An application that has none any more asks for none."""
         await queue.set_schedules({"report": self.every_second})
         await queue.set_schedules({})
-        assert await client.zcard("bull:runs:repeat") == 0
-        assert await client.zcard("bull:runs:delayed") == 0
+        assert await client.zcard(key(client, "repeat")) == 0
+        assert await client.zcard(key(client, "delayed")) == 0

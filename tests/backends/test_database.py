@@ -3,9 +3,11 @@
 import asyncio
 import socket
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -49,6 +51,41 @@ async def set_revision(url: str, revision: str) -> None:
     async_engine = create_async_engine(address)
     async with async_engine.begin() as async_connection:
         await async_connection.execute(statement, {"revision": revision})
+    await async_engine.dispose()
+
+
+OLD_RUNS = """INSERT INTO runs (id, runner, status, attempt, last_attempt, last_seq, input, created_at, tags, worker_id,
+ changed_at, search_text) VALUES ('lost', 'p', 'running', 3, 3, 9, '{}', '2026-01-01 00:00:00', '[]', 'w1',
+ '2026-01-01 00:00:00', ''), ('waiting', 'p', 'retrying', 2, 2, 9, '{}', '2026-01-01 00:00:00', '[]', 'w1',
+ '2026-01-01 00:00:00', '')"""
+OLD_STEP = """INSERT INTO steps (run_id, id, name, "index", status, attempt)
+ VALUES ('lost', 's', 'n', 1, 'succeeded', 1)"""
+
+
+def fill_the_first(connection: Connection) -> None:
+    """Begin anew with the tables of the first revision, and rows as the first version wrote them."""
+    tables = ("requests", "memos", "events", "steps", "run_tags", "runs", "workers", "alembic_version")
+    for table in tables:
+        connection.execute(text(f"DROP TABLE {table}"))
+    config = Config()
+    config.set_main_option("script_location", str(Path(sql.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "0001")
+    connection.execute(text(OLD_RUNS))
+    connection.execute(text(OLD_STEP))
+
+
+async def back_to_the_first(address: Path | URL) -> None:
+    if isinstance(address, Path):
+        engine = open_engine(address, busy_seconds=5, connections=1)
+        with engine.begin() as connection:
+            fill_the_first(connection)
+        engine.dispose()
+        return
+    async_engine = create_async_engine(address)
+    async with async_engine.begin() as async_connection:
+        await async_connection.run_sync(fill_the_first)
     await async_engine.dispose()
 
 
@@ -96,6 +133,27 @@ class TestMigrations:
             await open_store(database_url)
         with pytest.raises(ConfigurationError, match="9999"):
             await migrate(database_url)
+
+    async def test_what_was_there_before_goes_on(self, database_url: str) -> None:
+        """A database of the first revision, with runs in it, is brought up to date: they are as they were, and the
+        losses that their attempts came from are counted.
+        """
+        address = read_url(database_url)
+        await back_to_the_first(address)
+        await migrate(database_url)
+        store = await open_store(database_url)
+        lost, waiting = await store.get_run("lost"), await store.get_run("waiting")
+        assert lost is not None
+        assert waiting is not None
+        assert (lost.attempt, lost.losses, lost.failures, lost.priority, lost.limit) == (3, 2, 0, 0, None)
+        assert (waiting.status, waiting.worker_id, waiting.due_at) == ("retrying", None, None)
+        assert [(step.name, step.parent_id, step.undo) for step in await store.list_steps("lost")] == [
+            ("n", None, None)
+        ]
+        claim = await store.claim_run("waiting", "w2", now=datetime.now(UTC))
+        assert claim is not None
+        assert claim.run.attempt == 2
+        await store.close()
 
     async def test_an_older_database_asks_for_its_migration(self, database_url: str) -> None:
         """A database that an older version has left is not opened, and the message says what to do."""

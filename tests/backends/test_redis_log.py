@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 import redis.asyncio as redis
 
-from runcast.backends.redis_client import open_redis
+from runcast.backends.redis_client import close_redis, open_redis
+from runcast.backends.redis_cluster_log import open_run_log
 from runcast.backends.redis_log import RedisPubSubService
 from runcast.events import START, UNKNOWN_ATTEMPT, Cursor, EventType, LoggedEvent, RunEvent, log_event
 from runcast.ports import Appended, Fenced, Missing
+from tests.support.redis_kinds import hang_up_on_listeners, publish, receive_published
 
 RUN = "abc"
 
@@ -47,15 +49,15 @@ class Collected(list[LoggedEvent]):
 
 
 @pytest.fixture
-async def client(redis_url: str) -> AsyncIterator["redis.Redis"]:
-    client = open_redis(redis_url)
+async def client(any_redis_url: str) -> AsyncIterator["redis.Redis"]:
+    client = open_redis(any_redis_url)
     yield client
-    await client.aclose()
+    await close_redis(client)
 
 
 @pytest.fixture
 async def log(client: "redis.Redis") -> AsyncIterator[RedisPubSubService]:
-    service = RedisPubSubService(client, retention_seconds=3600, max_events=1000)
+    service = open_run_log(client, retention_seconds=3600, max_events=1000)
     await service.start()
     yield service
     await service.close()
@@ -74,12 +76,11 @@ async def test_an_append_is_published_as_json_on_the_channel_of_the_run(
     log: RedisPubSubService, client: "redis.Redis"
 ) -> None:
     """Anybody with a plain Redis client sees each event on `run:<id>`."""
-    async with client.pubsub() as pubsub:
-        await pubsub.psubscribe("run:*")
-        assert (await pubsub.get_message(timeout=5) or {})["type"] == "psubscribe"
-        written = event(1, 1)
-        await log.append(RUN, [written])
-        message = await pubsub.get_message(timeout=5) or {}
+    pubsub, get_message = await receive_published(client, "run:abc")
+    written = event(1, 1)
+    await log.append(RUN, [written])
+    message = await get_message(timeout=5) or {}
+    await pubsub.aclose()
     assert (message["channel"], message["data"]) == (b"run:abc", written.raw)
 
 
@@ -206,7 +207,7 @@ async def test_a_cut_connection_comes_back_and_tells_of_the_gap(log: RedisPubSub
     gap = asyncio.Event()
     undo_gap = log.on_gap(gap.set)
     unsubscribe = await log.on_run_event(RUN, collected)
-    await client.client_kill_filter(_type="pubsub")
+    await hang_up_on_listeners(client)
     async with asyncio.timeout(10):
         await gap.wait()
     await log.append(RUN, [event(1, 1)])
@@ -220,10 +221,20 @@ async def test_what_is_not_an_event_is_ignored(log: RedisPubSubService, client: 
     collected = Collected()
     unsubscribe = await log.on_run_event(RUN, collected)
     for junk in (b"", b"{}", b"\xff\x00", b'{"seq":1}', b',"seq":x,"attempt":1}'):
-        await client.publish("run:abc", junk)
+        await publish(client, "run:abc", junk)
     await log.append(RUN, [event(1, 1)])
     assert [seen.cursor.seq for seen in await collected.wait_for(1)] == [1]
     await unsubscribe()
+
+
+async def test_an_entry_that_is_not_an_event_ends_the_read(log: RedisPubSubService, client: "redis.Redis") -> None:
+    """Anybody may add anything to a stream; what stands before it is given out, the archive has the rest."""
+    await log.append(RUN, events(1, 1, 2))
+    await client.xadd("{run:abc}:log", {"e": b"junk"}, id="1-3")
+    await client.xadd("{run:abc}:log", {"other": b"field"}, id="1-4")
+    assert await log.read(RUN, START, limit=10) == events(1, 1, 2)
+    assert await log.read(RUN, Cursor(1, 2), limit=10) == []
+    assert await log.read(RUN, Cursor(1, 3), limit=10) == []
 
 
 async def test_statuses_of_all_runs_come_on_one_channel(log: RedisPubSubService) -> None:
@@ -236,10 +247,31 @@ async def test_statuses_of_all_runs_come_on_one_channel(log: RedisPubSubService)
     await unsubscribe()
 
 
+async def test_a_status_that_follows_other_events_is_told_on_the_channel_of_all_runs(log: RedisPubSubService) -> None:
+    """It doesn't matter where in a batch, or of which attempt, it comes."""
+    collected = Collected()
+    unsubscribe = await log.on_status(collected)
+    await log.append(RUN, events(1, 1, 2))
+    await log.append(RUN, [event(1, 3), event(1, 4, status="retrying"), event(1, 5)])
+    await log.append(RUN, [event(1, 6), event(2, 7, status="running")])
+    assert [seen.cursor for seen in await collected.wait_for(2)] == [Cursor(1, 4), Cursor(2, 7)]
+    await unsubscribe()
+
+
+async def test_events_below_the_attempts_own_fence_count_as_written(log: RedisPubSubService) -> None:
+    """An append that was late must not stop one that goes on after the floor."""
+    await log.append(RUN, events(1, 1, 3))
+    await log.fence(RUN, 1, floor=5)
+    assert await log.append(RUN, events(1, 4, 6)) == Appended(Cursor(1, 6))
+    assert [kept.cursor.seq for kept in await log.read(RUN, START, limit=9)] == [1, 2, 3, 6]
+
+
 async def test_a_log_is_kept_for_the_retention_time(log: RedisPubSubService, client: "redis.Redis") -> None:
     """Each append sets the time anew."""
-    await log.append(RUN, [event(1, 1)])
-    assert 3590 < await client.ttl("{run:abc}:log") <= 3600
+    for seq in (1, 2):
+        await client.persist("{run:abc}:log")
+        await log.append(RUN, [event(1, seq)])
+        assert 3590 < await client.ttl("{run:abc}:log") <= 3600
 
 
 async def test_control_messages_reach_every_listener(log: RedisPubSubService) -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 import redis.asyncio as redis
 
-from runcast.backends.redis_client import open_redis
+from runcast.backends.redis_client import close_redis, open_redis
 from runcast.backends.redis_stats import INDEX_KEY, RedisStatsBoard
 from runcast.errors import UnavailableError
 from runcast.records import GatewayReport, LinkState, WatcherReport
@@ -29,10 +29,10 @@ def report(gateway_id: str, *, connections: int = 1) -> GatewayReport:
 
 
 @pytest.fixture
-async def client(redis_url: str) -> AsyncIterator["redis.Redis"]:
-    client = open_redis(redis_url)
+async def client(any_redis_url: str) -> AsyncIterator["redis.Redis"]:
+    client = open_redis(any_redis_url)
     yield client
-    await client.aclose()
+    await close_redis(client)
 
 
 async def test_what_is_posted_is_read_until_it_is_withdrawn(client: "redis.Redis") -> None:

@@ -44,6 +44,33 @@ async def test_callers_who_need_a_connection_at_once_share_it(wire: RedisWire) -
     assert len(set(await asyncio.gather(*(wire.call("CLIENT", "ID") for _ in range(50))))) == 1
 
 
+async def test_a_batch_gets_its_answers_in_order(wire: RedisWire) -> None:
+    """Also while others call."""
+    echoes = [f"{number}" for number in range(1_000)]
+    answers, alone = await asyncio.gather(wire.call_all(("ECHO", echo) for echo in echoes), wire.call("ECHO", "alone"))
+    assert answers == [echo.encode() for echo in echoes]
+    assert alone == b"alone"
+    assert await wire.call_all(()) == []
+
+
+async def test_a_refusal_within_a_batch_is_raised(wire: RedisWire) -> None:
+    """The connection goes on, with nobody's answer out of place."""
+    with pytest.raises(ResponseError):
+        await wire.call_all([("ECHO", "a"), ("NOSUCH",), ("ECHO", "b")])
+    assert await wire.call("ECHO", "c") == b"c"
+
+
+async def test_a_batch_whose_connection_is_lost_fails_whole(wire: RedisWire, client: "redis.Redis") -> None:
+    """Once; and the next has a new connection."""
+    await wire.call("PING")
+    waiting = asyncio.create_task(wire.call_all([("BLPOP", "nothing", 0), ("ECHO", "a")]))
+    await asyncio.sleep(0)
+    await drop(client)
+    with pytest.raises(RedisConnectionError):
+        await waiting
+    assert await wire.call_all([("ECHO", "b")]) == [b"b"]
+
+
 async def test_a_refusal_is_raised_to_its_caller_alone(wire: RedisWire) -> None:
     """Others on the connection don't notice."""
     answers = await asyncio.gather(wire.call("NOSUCH"), wire.call("ECHO", "a"), return_exceptions=True)

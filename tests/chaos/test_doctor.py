@@ -7,7 +7,9 @@ import pytest
 from runcast.assembly import migrate
 from runcast.config import Settings
 from runcast.doctor import Finding, examine
+from tests.backends.test_redis_client import proxy_to
 from tests.cli.processes import runcast
+from tests.support.redis_cluster import RedisCluster, wait_until
 from tests.support.stack import free_port
 
 
@@ -54,6 +56,49 @@ async def test_a_redis_that_evicts_is_refused(redis_url: str, tmp_path: Path) ->
         await client.aclose()
     assert not found["redis"].is_well
     assert "noeviction" in found["redis"].words
+
+
+async def test_a_cluster_is_looked_at_as_a_whole(cluster_url: str, redis_cluster: RedisCluster, tmp_path: Path) -> None:
+    """Every master has to be fit, and every slot to have one."""
+    found = await look(redis_url=cluster_url, data_dir=tmp_path)
+    assert found["redis"].is_well, found["redis"].words
+    assert found["redis"].words.startswith("a cluster of 3 masters, ")
+    last = redis_cluster.masters[-1]
+    try:
+        last.client.config_set("maxmemory", "1gb")
+        last.client.config_set("maxmemory-policy", "allkeys-lru")
+        found = await look(redis_url=cluster_url, data_dir=tmp_path)
+    finally:
+        last.client.config_set("maxmemory-policy", "noeviction")
+        last.client.config_set("maxmemory", "0")
+    assert not found["redis"].is_well
+    assert "noeviction" in found["redis"].words
+
+
+async def test_a_cluster_with_slots_that_nobody_owns_is_not_well(
+    cluster_url: str, redis_cluster: RedisCluster, tmp_path: Path
+) -> None:
+    """Runs whose slot it is couldn't go on."""
+    first = redis_cluster.masters[0]
+    first.command("CLUSTER", "DELSLOTS", 0)
+    try:
+        wait_until(lambda: first.state["cluster_state"] == "fail", "it notices")
+        found = await look(redis_url=cluster_url, data_dir=tmp_path)
+    finally:
+        first.command("CLUSTER", "ADDSLOTS", 0)
+        wait_until(lambda: all(node.state["cluster_state"] == "ok" for node in redis_cluster.masters), "it is whole")
+    assert not found["redis"].is_well
+    assert "some slots have no master" in found["redis"].words
+
+
+async def test_a_single_redis_is_no_cluster(redis_url: str, tmp_path: Path) -> None:
+    """Nor is one that nobody listens at; each is said in one line."""
+    async with proxy_to(redis_url) as proxy:
+        found = await look(redis_url=f"redis+cluster://127.0.0.1:{proxy.port}", data_dir=tmp_path)
+    assert not found["redis"].is_well
+    assert "Cluster mode is not enabled" in found["redis"].words
+    found = await look(redis_url=f"redis+cluster://127.0.0.1:{free_port()}", data_dir=tmp_path)
+    assert "can't" in found["redis"].words
 
 
 async def test_an_exposed_server_without_a_key_is_not_well(redis_url: str, tmp_path: Path) -> None:

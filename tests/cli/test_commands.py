@@ -40,6 +40,10 @@ def taken_port() -> Iterator[int]:
         (["run"], "give either a PROMPT or --runner NAME"),
         (["run", "prompt", "--input", "{}"], "--input belongs to --runner"),
         (["run", "--runner", "x", "--input", "[1]"], "--input must be a JSON object"),
+        (["run", "prompt", "--priority", "101"], "101 is not in the range 0<=x<=100"),
+        (["answer", "x"], "give --approve, --reject or --value JSON"),
+        (["answer", "x", "--approve", "--value", "1"], "give --approve, --reject or --value JSON"),
+        (["answer", "x", "--value", "{"], "--value is not JSON"),
         (["watch", "x", "--after", "1-2-3"], "'1-2-3' is not a cursor"),
     ],
 )
@@ -58,6 +62,8 @@ def test_wrong_usage_is_one_line_and_code_2(arguments: list[str], reason: str, t
     [
         ("RUNCAST_TAIL_BYTES", "1", "setting RUNCAST_TAIL_BYTES: Input should be greater than or equal to 1024"),
         ("REDIS_URL", "localhost:6379", "setting REDIS_URL: give one of redis://, rediss://, unix://"),
+        ("REDIS_URL", "redis+cluster://one", "REDIS_URL: 'one' isn't the host:port of a node"),
+        ("REDIS_URL", "redis+sentinel://one:1", "REDIS_URL: a Sentinel URL ends with the service's name"),
         ("RUNCAST_API_KEY", "schlüssel", "setting RUNCAST_API_KEY: only ASCII"),
         ("RUNCAST_API_KEY", "two words", "setting RUNCAST_API_KEY: only ASCII"),
     ],

@@ -81,11 +81,11 @@ def test_ports_that_gateways_share_are_still_one_ups_alone() -> None:
     """The kernel would let both in; the second is refused all the same, before anything listens and after."""
     settings = with_free_port(Settings(port=0, web_port=0, gateways=2))
     refusal = pytest.raises(ConfigurationError, match=f"port {settings.port} on 127.0.0.1 is taken")
-    with hold_ports(settings), refusal, hold_ports(settings):
+    with hold_ports(settings, is_shared=True), refusal, hold_ports(settings, is_shared=settings.gateways > 1):
         pass
-    with _shared_listener(settings.port), refusal, hold_ports(settings):
+    with _shared_listener(settings.port), refusal, hold_ports(settings, is_shared=True):
         pass
-    with hold_ports(settings):
+    with hold_ports(settings, is_shared=True):
         pass
 
 
@@ -115,9 +115,9 @@ def test_where_a_port_can_not_be_shared_it_is_said(monkeypatch: pytest.MonkeyPat
     """Without SO_REUSEPORT there is one gateway, and the refusal names the option."""
     monkeypatch.delattr(socket, "SO_REUSEPORT")
     refusal = pytest.raises(ConfigurationError, match="SO_REUSEPORT, which this system doesn't have: use --gateways 1")
-    with refusal, hold_ports(Settings(port=1, web_port=0, gateways=2)):
+    with refusal, hold_ports(Settings(port=1, web_port=0, gateways=2), is_shared=True):
         pass
-    with hold_ports(with_free_port(Settings(port=0, web_port=0, gateways=1))):
+    with hold_ports(with_free_port(Settings(port=0, web_port=0, gateways=1)), is_shared=False):
         pass
 
 

@@ -41,6 +41,75 @@ def test_a_run_reads_line_by_line() -> None:
     )
 
 
+def test_a_question_says_what_it_is_about_and_how_to_answer_it() -> None:
+    """Prompt, preview and the commands; then who decided what."""
+    assert read(
+        ("input_requested", {"requestId": "q1", "kind": "approval", "prompt": "Send?", "preview": "Dear\nAda"}),
+        ("input_resolved", {"requestId": "q1", "kind": "approval", "value": {"approved": True}, "by": "Bob"}),
+        ("input_requested", {"requestId": "q2", "kind": "input", "prompt": "How many?", "expiresAt": TS}),
+        ("input_resolved", {"requestId": "q2", "kind": "input", "resolution": "answered", "value": 3}),
+        ("input_requested", {"requestId": "q3", "kind": "approval", "prompt": "All?", "preview": [{"name": "a"}, 7]}),
+        ("input_resolved", {"requestId": "q3", "kind": "approval", "resolution": "expired"}),
+    ) == (
+        "12:00:00.500  ? Send?\n"
+        "                Dear\n"
+        "                Ada\n"
+        "              runcast answer r --request q1 --approve\n"
+        "              runcast answer r --request q1 --reject\n"
+        "12:00:00.500  approved by Bob\n"
+        "12:00:00.500  ? How many?\n"
+        "              until 2026-01-01T12:00:00.500Z\n"
+        "              runcast answer r --request q2 --value JSON\n"
+        "12:00:00.500  answered  3\n"
+        "12:00:00.500  ? All?\n"
+        "                0. a\n"
+        "                1. 7\n"
+        "              runcast answer r --request q3 --approve\n"
+        "              runcast answer r --request q3 --reject\n"
+        "12:00:00.500  ? nobody has answered in time\n"
+    )
+
+
+def test_what_waits_says_until_when_and_why() -> None:
+    """Delays, retries of the run and of a step."""
+    error = {"code": "boom", "message": "no"}
+    assert read(
+        ("run_status", {"status": "delayed", "dueAt": TS}),
+        ("run_status", {"status": "retrying", "attempt": 2, "reason": "failed", "error": error, "retryInMs": 1500}),
+        ("run_status", {"status": "retrying", "attempt": 3, "reason": "worker_lost"}),
+        ("step_failed", {"stepId": "s", "error": error, "willRetry": True, "retryInMs": 2000}),
+        ("step_started", {"stepId": "s", "name": "one", "index": 1, "try": 2}),
+        ("run_status", {"status": "timed_out", "error": {"code": "timed_out", "message": "after 3 s"}}),
+    ) == (
+        "12:00:00.500  delayed  until 2026-01-01T12:00:00.500Z\n"
+        "12:00:00.500  retrying  boom: no (tried again in 1.5 s)\n"
+        "12:00:00.500  retrying  its worker was lost\n"
+        "12:00:00.500  ✘ s  boom: no (tried again in 2.0 s)\n"
+        "12:00:00.500  ▸ one (try 2)\n"
+        "12:00:00.500  timed_out  timed_out: after 3 s\n"
+    )
+
+
+def test_artifacts_logs_and_children_are_told() -> None:
+    """Where a file is, how loud a line is, which runs were started and how they ended."""
+    url = "/runs/r/artifacts/a1"
+    assert read(
+        ("artifact", {"artifactId": "a1", "name": "out.csv", "contentType": "text/csv", "bytes": 1200, "url": url}),
+        ("log", {"level": "warning", "message": "slow", "data": {"ms": 9}}),
+        ("log", {"level": "info", "message": "fine"}),
+        ("child_started", {"runId": "c1", "runner": "resize"}),
+        ("child_ended", {"runId": "c1", "status": "failed"}),
+        ("tool_failed", {"toolCallId": "t", "tool": "http", "error": {"code": "refused", "message": "no"}}),
+    ) == (
+        "12:00:00.500    ⤓ out.csv (text/csv, 1,200 bytes)  /runs/r/artifacts/a1\n"
+        '12:00:00.500    warning  slow  {"ms": 9}\n'
+        "12:00:00.500    fine\n"
+        "12:00:00.500  ⑂ resize  c1\n"
+        "12:00:00.500  ✘ failed  c1\n"
+        "12:00:00.500    tool http  failed  refused: no\n"
+    )
+
+
 def test_text_streams_in_one_block() -> None:
     """Deltas follow each other without line breaks of ours; the next event begins a line."""
     assert read(

@@ -143,7 +143,7 @@ async def test_no_orphan_after_kill_9_and_the_next_up_takes_over(tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("import nowhere", "app.py: ModuleNotFoundError: No module named 'nowhere'"),
+        ("import nowhere", "app.py:1: ModuleNotFoundError: No module named 'nowhere'"),
         ("app = 1", "app.py: app is not a Runcast application"),
     ],
 )

@@ -65,6 +65,7 @@ def test_a_snapshot_says_what_the_run_has_come_to() -> None:
             {"stepId": "s1", "name": "say", "index": 1, "input": {"to": "Ada"}, "status": "succeeded", "output": [1]}
         ],
         "messages": [{"messageId": "m", "text": "the the", "completed": True, "stepId": "s1"}],
+        "requests": [],
         "plan": [{"name": "say"}],
         "output": {"said": 2},
     }
@@ -88,38 +89,99 @@ def test_a_snapshot_of_a_run_under_way_has_what_stands_now() -> None:
         "messages": [{"messageId": "m", "text": "the the ", "completed": False, "stepId": "s1"}],
         "plan": [{"name": "say"}],
         "progress": {"value": 1, "total": 3},
-        "request": {"requestId": "q", "prompt": "Go on?"},
+        "requests": [{"requestId": "q", "prompt": "Go on?"}],
     }
 
 
 def test_nothing_has_happened_yet() -> None:
     """The snapshot of no events is one, too."""
-    assert RunFold().describe() == {"to": "0-0", "status": None, "steps": [], "messages": []}
+    assert RunFold().describe() == {"to": "0-0", "status": None, "steps": [], "messages": [], "requests": []}
 
 
 def test_a_reset_leaves_nothing_of_the_step() -> None:
-    """The step goes, and what was said in it; what other steps said stays."""
+    """The step goes, and what was being said in it; what other steps said stays, and what was said to its end."""
     events = numbered(
         ("step_started", {"stepId": "s1", "name": "a", "index": 1}),
         ("step_started", {"stepId": "s2", "name": "b", "index": 2}),
         ("message_delta", {"messageId": "m1", "stepId": "s1", "delta": "gone"}),
         ("message_delta", {"messageId": "m2", "stepId": "s2", "delta": "stays"}),
+        ("message_completed", {"messageId": "m3", "stepId": "s1", "text": "was said"}),
         ("step_reset", {"stepId": "s1"}),
     )
     described = fold_log(events).describe()
     assert [step["stepId"] for step in described["steps"]] == ["s2"]
-    assert [message["text"] for message in described["messages"]] == ["stays"]
+    assert [message["text"] for message in described["messages"]] == ["stays", "was said"]
 
 
-def test_a_new_attempt_says_its_text_again() -> None:
-    """`retrying` takes back the text, the progress and the open question."""
-    events = numbered(
+SAID = numbered(
+    ("message_completed", {"messageId": "m1", "text": "hello"}),
+    ("message_delta", {"messageId": "m2", "delta": "hel"}),
+    ("progress", {"value": 1, "total": 2}),
+    ("input_requested", {"requestId": "q"}),
+)
+KEPT = {
+    "steps": [],
+    "messages": [{"messageId": "m1", "text": "hello", "completed": True}],
+    "requests": [{"requestId": "q"}],
+}
+
+
+def test_a_failed_attempt_says_again_what_it_had_not_said_to_the_end() -> None:
+    """`retrying` takes back text that was begun and progress; what is committed stays: whole texts, open questions."""
+    error = {"code": "boom", "message": "m"}
+    events = [*SAID, event(5, "run_status", {"status": "retrying", "attempt": 2, "error": error})]
+    assert fold_log(events).describe() == {"to": "1-5", "status": "retrying", **KEPT, "error": error}
+    events.append(event(6, "run_status", {"status": "running"}, attempt=2))
+    assert fold_log(events).describe() == {"to": "2-6", "status": "running", **KEPT}
+
+
+def test_a_run_that_was_parked_says_again_what_it_had_not_said_to_the_end() -> None:
+    """Nothing tells that it was parked but that a later attempt goes on."""
+    events = [*SAID, event(5, "run_status", {"status": "running"}, attempt=2)]
+    assert fold_log(events).describe() == {"to": "2-5", "status": "running", **KEPT}
+
+
+def test_an_answer_lets_the_run_go_on_where_it_is() -> None:
+    """The same attempt goes on: nothing is taken back; another question stays open."""
+    answered = numbered(
         ("message_delta", {"messageId": "m", "delta": "hel"}),
-        ("progress", {"value": 1, "total": 2}),
-        ("input_requested", {"requestId": "q"}),
-        ("run_status", {"status": "retrying", "attempt": 2}),
+        ("input_requested", {"requestId": "q1"}),
+        ("input_requested", {"requestId": "q2"}),
+        ("run_status", {"status": "awaiting_input"}),
+        ("input_resolved", {"requestId": "q1"}),
+        ("run_status", {"status": "running"}),
     )
-    assert fold_log(events).describe() == {"to": "1-4", "status": "retrying", "steps": [], "messages": []}
+    described = fold_log(answered).describe()
+    assert described["messages"] == [{"messageId": "m", "text": "hel", "completed": False}]
+    assert described["requests"] == [{"requestId": "q2"}]
+
+
+def test_a_run_that_has_ended_asks_nothing() -> None:
+    """Its open questions are closed with it."""
+    events = numbered(("input_requested", {"requestId": "q"}), ("run_status", {"status": "canceled"}))
+    assert fold_log(events).describe()["requests"] == []
+
+
+def test_a_run_that_waits_for_its_time_says_until_when() -> None:
+    """Only as long as it waits."""
+    due = {"status": "delayed", "dueAt": "2026-01-02T00:00:00.000Z"}
+    events = numbered(("run_status", due), ("run_status", {"status": "queued"}))
+    assert fold_log(events[:1]).describe()["dueAt"] == due["dueAt"]
+    assert "dueAt" not in fold_log(events).describe()
+
+
+def test_a_step_is_tried_again_in_its_place() -> None:
+    """It keeps its place, what it is part of, and which try it is; that it will be tried again is said until then."""
+    events = numbered(
+        ("step_started", {"stepId": "s1", "name": "a", "index": 1, "parentId": "s0"}),
+        ("step_started", {"stepId": "s2", "name": "b", "index": 2}),
+        ("step_failed", {"stepId": "s1", "error": {"code": "e"}, "willRetry": True, "retryInMs": 5}),
+        ("step_started", {"stepId": "s1", "name": "a", "index": 1, "parentId": "s0", "try": 2}),
+    )
+    failed, _ = fold_log(events[:3]).describe()["steps"]
+    assert (failed["status"], failed["willRetry"]) == ("failed", True)
+    again, _ = fold_log(events).describe()["steps"]
+    assert again == {"stepId": "s1", "name": "a", "index": 1, "parentId": "s0", "try": 2, "status": "running"}
 
 
 @pytest.mark.parametrize(("code", "status"), [("boom", "failed"), ("canceled", "canceled")])
@@ -192,6 +254,7 @@ payloads = st.fixed_dictionaries(
     optional={
         "stepId": ids | odd,
         "messageId": ids | odd,
+        "requestId": ids | odd,
         "delta": st.text(max_size=3) | odd,
         "text": st.text(max_size=3) | odd,
         "status": st.sampled_from(["queued", "running", "retrying", "failed", "done"]) | odd,

@@ -177,7 +177,7 @@ async def test_other_mistakes_are_problems_too(stack: Stack) -> None:
 async def test_runners_describe_their_input(stack: Stack) -> None:
     """Name, first line of the docstring, JSON Schema of the arguments."""
     runners = {runner["name"]: runner for runner in (await stack.get("/runners"))["runners"]}
-    assert set(runners) == {"greet", "hold", "talk", "explode", "prompt"}
+    assert set(runners) == {"greet", "hold", "talk", "explode", "prompt", "undo"}
     assert runners["greet"]["description"] == "Says hello."
     assert runners["greet"]["inputSchema"]["required"] == ["name"]
 

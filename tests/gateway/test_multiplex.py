@@ -322,3 +322,34 @@ def _run(run_id: str) -> Run:
         created_at=datetime(2026, 1, 1, tzinfo=UTC),
         tags=(f"tag-of-{run_id}",),
     )
+
+
+async def wait_for_connections(stack: Stack, count: int) -> None:
+    async with asyncio.timeout(10):
+        while (await stack.get("/runs/stats"))["activeConnections"] != count:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_socket_that_follows_only_a_tag_counts_as_one_connection(stack: Stack, gates: Gates) -> None:
+    """One that follows runs counts once for each; one that follows nothing, or has gone, not at all."""
+    runs = [await stack.create("hold", gate="a") for _ in range(2)]
+    async with open_many(stack) as tagged, open_many(stack) as following:
+        await send(tagged, type="subscribe", tag="blue")
+        await wait_for_connections(stack, 2)
+        for run_id in runs:
+            await send(following, type="subscribe", runId=run_id)
+        await wait_for_connections(stack, 3)
+        for run_id in runs:
+            await send(following, type="unsubscribe", runId=run_id)
+        await wait_for_connections(stack, 1)
+        await send(following, type="subscribe", runId=runs[0])
+        await send(following, type="subscribe", tag="blue")
+        gates["a"].set()
+        await receive_until_type(following, "bye")
+        await wait_for_connections(stack, 2)
+    await wait_for_connections(stack, 0)
+
+
+async def receive_until_type(socket: ClientConnection, kind: str) -> None:
+    while (frame := await receive(socket))["type"] != kind or frame["payload"].get("reason") == "unsubscribed":
+        pass

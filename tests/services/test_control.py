@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runcast import FatalError, Limit, Runcast, RunContext, SyncRunContext
+from runcast.errors import ConfigurationError
 from tests.gateway.test_api import wait_for_status
 from tests.support.stack import Stack, start_stack
 
@@ -85,7 +87,7 @@ async def family(run: RunContext, children: int) -> dict[str, Any]:
 
 
 @app.runner
-async def child(run: RunContext, number: int) -> dict[str, Any]:
+async def child(_: RunContext, number: int) -> dict[str, Any]:
     """Gives its number."""
     if number < 0:
         raise ValueError("negative")
@@ -100,7 +102,8 @@ def plain(run: SyncRunContext, rounds: int) -> dict[str, Any]:
         run.step(f"row {number}", note, f"row {number}")
     with run.message() as text:
         text.write("done")
-    return {"text": text.text, "sleepless": run.sleep(0)}
+    run.sleep(0)
+    return {"text": text.text}
 
 
 @app.runner
@@ -120,6 +123,12 @@ async def alone(run: RunContext, user: str) -> dict[str, Any]:
     await run.step("work", asyncio.sleep, 0.05)
     note(f"{user} ends")
     return {}
+
+
+@app.runner(cron="* * * * * *")
+async def tick(run: RunContext) -> dict[str, Any]:
+    """Every second."""
+    return {"tick": run.attempt}
 
 
 @pytest.fixture(autouse=True)
@@ -260,7 +269,7 @@ async def test_a_run_gets_what_its_children_give(stack: Stack) -> None:
 async def test_a_plain_function_runs_in_a_thread(stack: Stack) -> None:
     """With the same words, which block there."""
     frames = await stack.follow(await stack.create("plain", rounds=3))
-    assert frames[-1]["payload"]["output"] == {"text": "done", "sleepless": None}
+    assert frames[-1]["payload"]["output"] == {"text": "done"}
     assert types(frames).count("step_succeeded") == 3
     assert_whole(frames)
 
@@ -282,3 +291,32 @@ async def test_runs_of_one_key_follow_each_other(stack: Stack) -> None:
         await wait_for_status(stack, run_id, "done")
     of_a = [call for call in calls if call.startswith("a")]
     assert of_a == ["a begins", "a ends"] * 3
+
+
+async def test_a_runner_with_a_schedule_runs_by_itself(stack: Stack) -> None:
+    """At each of its times, once."""
+    async with asyncio.timeout(20):
+        while len(runs := (await stack.get("/runs?runner=tick&status=done"))["runs"]) < 2:
+            await asyncio.sleep(0.05)
+    created = [datetime.fromisoformat(run["createdAt"]).replace(microsecond=0) for run in runs]
+    assert len(set(created)) == len(created)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cron": "now and then"}, "cron="),
+        ({"cron": "0 9 * * *", "timezone": "Moon/Sea"}, "time zone"),
+        ({"limit": Limit(most=1, key="nobody")}, "none of its inputs"),
+        ({"limit": Limit(most=0)}, "1 or more"),
+        ({"retries": -1}, "retries"),
+        ({"timeout_seconds": 0}, "timeout_seconds"),
+    ],
+)
+def test_a_runner_whose_options_cant_work_is_refused(options: dict[str, Any], words: str) -> None:
+    """Where it is written, before anything starts."""
+
+    async def runner(run: RunContext) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=words):
+        Runcast().runner(**options)(runner)

@@ -33,6 +33,7 @@ class ModelLog:
     def __init__(self) -> None:
         self.events = [event(0, 1, "queued")]
         self.is_away = False
+        self.is_broken = False  # in a way that nobody expects
         self.reads = 0
 
     @property
@@ -57,6 +58,8 @@ class ModelLog:
         await asyncio.sleep(0)
         if self.is_away:
             raise UnavailableError("away")
+        if self.is_broken:
+            raise ValueError("broken")
         return [kept for kept in self.events if kept.cursor > after][:limit]
 
 
@@ -154,7 +157,7 @@ class Scene:
         outlet.watcher = PushedWatcher(self.live, self.feed, after=after, outlet=outlet)
         self.live.apart.add(outlet.watcher)
         self.watchers.append((outlet, outlet.watcher, after))
-        await outlet.watcher.start(from_snapshot=False)
+        outlet.watcher.start()
         return outlet
 
     def publish(self, count: int = 1) -> None:
@@ -369,7 +372,7 @@ async def test_a_watcher_that_leaves_during_its_snapshot_is_written_to_no_more()
     outlet = ModelOutlet()
     watcher = PushedWatcher(scene.live, scene.feed, after=START, outlet=outlet)
     scene.live.apart.add(watcher)
-    starting = asyncio.create_task(watcher.start(from_snapshot=True))
+    starting = asyncio.create_task(watcher.start_from_snapshot())
     await asyncio.sleep(0)
     hello = outlet.written
     watcher.close()
@@ -379,3 +382,19 @@ async def test_a_watcher_that_leaves_during_its_snapshot_is_written_to_no_more()
     await rest()
     assert outlet.written == hello
     assert not scene.live.is_watched
+
+
+async def test_a_read_that_fails_in_an_unexpected_way_is_tried_again_in_its_time() -> None:
+    """The reader neither ends nor spins; once the history can be read, the hole is filled."""
+    scene = Scene()
+    outlet = await scene.add(scene.log.last)
+    scene.log.is_broken = True
+    scene.log.append()
+    scene.live.receive_last(scene.log.last)
+    await rest()
+    assert scene.log.reads == 1
+    scene.log.is_broken = False
+    async with asyncio.timeout(10):
+        while len(outlet.seen(Cursor(0, 1))) < 1:
+            await asyncio.sleep(0.001)
+    await scene.live.close()

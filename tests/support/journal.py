@@ -8,9 +8,9 @@ from typing import Any
 from runcast.app import RunContext
 from runcast.core.replay import Replay, is_committed
 from runcast.events import EventType, RequestKind, StepStatus, encode_json
-from runcast.journaling import BegunMessage, BegunStep, KeptArtifact
+from runcast.journaling import BegunMessage, BegunStep
 from runcast.messages import told_text
-from runcast.records import Answer, Run, RunError, Step, Undo
+from runcast.records import Answer, Artifact, Run, RunError, Step, Undo
 
 
 class RecordingJournal:
@@ -110,10 +110,10 @@ class RecordingJournal:
         url: str | None,
         content_type: str | None,
         step_id: str | None,
-    ) -> KeptArtifact:
+    ) -> Artifact:
         del step_id
         self.artifacts[name] = data or path or url
-        return KeptArtifact("artifact-1", name, content_type or "application/octet-stream", None, "/somewhere")
+        return Artifact(id="artifact-1", name=name, content_type=content_type or "text/plain", url="/somewhere")
 
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         del run_id

@@ -23,6 +23,20 @@ function Ticking({ begin }: { begin: number }): ReactNode {
   return <span className="elapsed">{text}</span>;
 }
 
+/** How long it is until then; nothing once it is past. */
+export function Countdown({ to, before = "" }: { to: string; before?: string }): ReactNode {
+  const left = Date.parse(to) - useServerTime(500);
+  if (Number.isNaN(left) || left <= 0) return null;
+  // Whole seconds, rounded up: it says 1 s until it is over.
+  const text = formatDuration(Math.ceil(left / 1_000) * 1_000).replace(".0 s", " s");
+  return (
+    <span className="elapsed" title={formatMoment(to)}>
+      {before}
+      {text}
+    </span>
+  );
+}
+
 export function Ago({ ts }: { ts: string }): ReactNode {
   const now = useServerTime(10_000);
   return (

@@ -82,6 +82,67 @@ export function ToolIcon(): ReactNode {
   );
 }
 
+export function PlusIcon(): ReactNode {
+  return (
+    <Icon>
+      <path d="M8 3.5v9M3.5 8h9" />
+    </Icon>
+  );
+}
+
+export function PersonIcon(): ReactNode {
+  return (
+    <Icon>
+      <circle cx="8" cy="5.2" r="2.4" />
+      <path d="M3.2 13.2c.5-2.4 2.4-3.7 4.8-3.7s4.3 1.3 4.8 3.7" />
+    </Icon>
+  );
+}
+
+export function UndoIcon(): ReactNode {
+  return (
+    <Icon>
+      <path d="M5.5 3 2.8 5.8l2.7 2.7M3 5.8h6.2a3.6 3.6 0 0 1 0 7.2H6" />
+    </Icon>
+  );
+}
+
+export function FileIcon(): ReactNode {
+  return (
+    <Icon>
+      <path d="M4 2.5h5l3 3v8H4zM9 2.5v3h3" />
+    </Icon>
+  );
+}
+
+export function DownloadIcon(): ReactNode {
+  return (
+    <Icon>
+      <path d="M8 2.5v7.5m-3-3 3 3 3-3M3 13.2h10" />
+    </Icon>
+  );
+}
+
+export function ClockIcon(): ReactNode {
+  return (
+    <Icon>
+      <circle cx="8" cy="8" r="5.5" />
+      <path d="M8 5v3.2l2 1.3" />
+    </Icon>
+  );
+}
+
+export function BranchIcon(): ReactNode {
+  return (
+    <Icon>
+      <circle cx="4.5" cy="3.8" r="1.5" />
+      <circle cx="4.5" cy="12.2" r="1.5" />
+      <circle cx="11.5" cy="5.8" r="1.5" />
+      <path d="M4.5 5.3v5.4m0-1.2c0-2 7-.6 7-2.2" />
+    </Icon>
+  );
+}
+
 export function LogoIcon(): ReactNode {
   return (
     <svg className="logo" viewBox="0 0 32 32" aria-hidden="true" focusable="false">

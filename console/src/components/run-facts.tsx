@@ -1,7 +1,9 @@
 /** What is known of a run besides its content: ids, times, tags. */
 
 import type { ReactNode } from "react";
+import { runPath } from "../addresses";
 import { formatMoment } from "../format";
+import { Link } from "../router";
 import type { RunView } from "../run-view";
 import { isFinal } from "../wire";
 import { CopyButton } from "./copy-button";
@@ -15,6 +17,13 @@ export function RunFacts({ view }: { view: RunView }): ReactNode {
         <CopyButton text={view.runId} label="Copy the run’s id" />
       </Fact>
       <Fact name="Runner">{view.runner ?? "–"}</Fact>
+      {view.parentId && (
+        <Fact name={view.runner === "undo" ? "Undoes" : "Started by"}>
+          <Link href={runPath(view.parentId)} className="run-id" data-testid="parent-link">
+            {view.parentId}
+          </Link>
+        </Fact>
+      )}
       <Fact name="Created">{view.createdAt ? <Moment ts={view.createdAt} /> : "–"}</Fact>
       <Fact name="Started">{view.startedAt ? <Moment ts={view.startedAt} /> : "–"}</Fact>
       <Fact name="Ended">{view.endedAt ? <Moment ts={view.endedAt} /> : "–"}</Fact>
@@ -32,9 +41,9 @@ export function RunFacts({ view }: { view: RunView }): ReactNode {
           ))}
         </Fact>
       )}
-      {numbersOf(view).map(([name, value]) => (
+      {usageOf(view).map(([name, value]) => (
         <Fact key={name} name={name}>
-          {value.toLocaleString()}
+          {typeof value === "number" ? value.toLocaleString() : value}
         </Fact>
       ))}
     </dl>
@@ -59,6 +68,11 @@ function Duration({ view }: { view: RunView }): ReactNode {
   return <Elapsed from={view.startedAt} to={view.endedAt} />;
 }
 
-function numbersOf(view: RunView): [string, number][] {
-  return Object.entries(view.usage ?? {}).filter((entry): entry is [string, number] => typeof entry[1] === "number");
+/** Figures and short words of what it has used, named for people: `inputTokens` is "Input tokens". */
+function usageOf(view: RunView): [string, number | string][] {
+  return Object.entries(view.usage ?? {}).flatMap(([key, value]) => {
+    const words = key.replaceAll(/([a-z])([A-Z])/g, "$1 $2").replaceAll("_", " ").toLowerCase();
+    const name = words.charAt(0).toUpperCase() + words.slice(1);
+    return typeof value === "number" || typeof value === "string" ? [[name, value] as [string, number | string]] : [];
+  });
 }

@@ -8,14 +8,17 @@ import {
   createRun,
   describeProblem,
   listRunners,
+  type Mode,
+  MODES,
   newKey,
   PROMPT_RUNNER,
   type Runner,
   startRunner,
 } from "../api";
 import { navigate } from "../router";
-import { FormProblem, type FormText, readFields, readInput } from "../schema-form";
+import { findField, FormProblem, type FormText, readFields, readInput } from "../schema-form";
 import { RunnerFields } from "./runner-fields";
+import type { FieldProblem } from "./schema-fields";
 
 const SUGGESTIONS = [
   "Post 'Hello from Quik.day!' on LinkedIn",
@@ -23,29 +26,34 @@ const SUGGESTIONS = [
   "Send 'Deploy done' to #ops on Slack",
 ];
 
-interface Problem {
-  readonly message: string;
-  readonly field: string | null;
-}
+/** The built-in runner that is started from an ended run's page. */
+const UNDO_RUNNER = "undo";
+
+const MODE_WORDS: Readonly<Record<Mode, readonly [name: string, about: string]>> = {
+  auto: ["Auto", "The plan is carried out at once"],
+  approval: ["Ask first", "The plan waits until somebody has approved it, or a part of it"],
+  preview: ["Preview", "The plan is shown; nothing is done"],
+};
 
 export function RunForm(): ReactNode {
   const runners = useRunners();
   const [name, setName] = useState(PROMPT_RUNNER);
   const [prompt, setPrompt] = useState("");
+  const [mode, setMode] = useState<Mode>("auto");
   const [texts, setTexts] = useState<FormText>({});
   const { submit, isBusy, problem } = useSubmit();
   const promptField = useRef<HTMLTextAreaElement>(null);
   const runner = runners.find((known) => known.name === name);
   const isPrompt = name === PROMPT_RUNNER;
+  const shown = problem && { ...problem, field: runner ? findField(readFields(runner.inputSchema), problem.field) : null };
 
   function start(): void {
     if (isPrompt) {
       const text = prompt.trim();
-      if (text) submit((key) => createRun(text, key), text);
+      if (text) submit((key) => createRun(text, mode, key), JSON.stringify([text, mode]));
       else promptField.current?.focus();
     } else if (runner) {
-      const fields = readFields(runner.inputSchema);
-      submit((key) => startRunner(runner.name, readInput(fields, texts), key), JSON.stringify([name, texts]));
+      submit((key) => startRunner(runner.name, readInput(readFields(runner.inputSchema), texts), key), JSON.stringify([name, texts]));
     }
   }
 
@@ -58,6 +66,7 @@ export function RunForm(): ReactNode {
     <section aria-label="New run">
       <form
         className="composer"
+        noValidate
         onSubmit={(event) => {
           event.preventDefault();
           start();
@@ -66,12 +75,12 @@ export function RunForm(): ReactNode {
         {isPrompt ? (
           <PromptField ref={promptField} value={prompt} onChange={setPrompt} onSubmit={start} problem={problem} />
         ) : (
-          runner && <RunnerFields runner={runner} texts={texts} onChange={setTexts} problemField={problem?.field ?? null} />
+          runner && <RunnerFields runner={runner} texts={texts} onChange={setTexts} problem={shown} />
         )}
         <div className="composer-bar">
-          {runners.length > 1 ? (
-            <RunnerChoice runners={runners} name={name} onChoose={choose} />
-          ) : (
+          {runners.length > 1 && <RunnerChoice runners={runners} name={name} onChoose={choose} />}
+          {isPrompt && <ModeChoice mode={mode} onChoose={setMode} />}
+          {isPrompt && runners.length < 2 && (
             <span className="composer-hint">Enter runs it · Shift+Enter starts a new line</span>
           )}
           <button type="submit" className="button button-primary" data-testid="prompt-submit" disabled={isBusy}>
@@ -79,7 +88,7 @@ export function RunForm(): ReactNode {
           </button>
         </div>
       </form>
-      {problem && (
+      {problem && (isPrompt || shown?.field === null) && (
         <p className="form-problem" role="alert" id="run-problem">
           {problem.message}
         </p>
@@ -101,7 +110,7 @@ interface PromptFieldProps {
   readonly value: string;
   readonly onChange: (value: string) => void;
   readonly onSubmit: () => void;
-  readonly problem: Problem | null;
+  readonly problem: FieldProblem | null;
 }
 
 function PromptField({ ref, value, onChange, onSubmit, problem }: PromptFieldProps): ReactNode {
@@ -155,6 +164,28 @@ function RunnerChoice({ runners, name, onChoose }: RunnerChoiceProps): ReactNode
   );
 }
 
+function ModeChoice({ mode, onChoose }: { mode: Mode; onChoose: (mode: Mode) => void }): ReactNode {
+  const group = useId();
+  return (
+    <fieldset className="modes">
+      <legend className="visually-hidden">How much is done by itself</legend>
+      {MODES.map((each) => (
+        <label key={each} className="mode" title={MODE_WORDS[each][1]}>
+          <input
+            type="radio"
+            name={group}
+            value={each}
+            checked={mode === each}
+            onChange={() => onChoose(each)}
+            data-testid={`mode-${each}`}
+          />
+          <span>{MODE_WORDS[each][0]}</span>
+        </label>
+      ))}
+    </fieldset>
+  );
+}
+
 function Suggestions({ onChoose }: { onChoose: (text: string) => void }): ReactNode {
   return (
     <ul className="suggestions" aria-label="Examples">
@@ -175,7 +206,7 @@ function useRunners(): readonly Runner[] {
   useEffect(() => {
     let isGone = false;
     listRunners().then(
-      (known) => isGone || setRunners(known),
+      (known) => isGone || setRunners(known.filter((runner) => runner.name !== UNDO_RUNNER)),
       () => {}, // the list of runs tells that the server can't be reached
     );
     return () => {
@@ -188,13 +219,13 @@ function useRunners(): readonly Runner[] {
 interface Submission {
   readonly submit: (start: (key: string) => Promise<CreatedRun>, content: string) => void;
   readonly isBusy: boolean;
-  readonly problem: Problem | null;
+  readonly problem: FieldProblem | null;
 }
 
 /** Start a run and go to its page. The same content tried again keeps its key, so it can't start twice. */
 function useSubmit(): Submission {
   const [isBusy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<Problem | null>(null);
+  const [problem, setProblem] = useState<FieldProblem | null>(null);
   const last = useRef({ content: "", key: "" });
 
   async function submit(start: (key: string) => Promise<CreatedRun>, content: string): Promise<void> {
@@ -217,6 +248,5 @@ function useSubmit(): Submission {
 
 function fieldOf(error: unknown): string | null {
   if (error instanceof FormProblem) return error.field;
-  if (error instanceof ApiError) return error.field?.replace(/^input\./, "") ?? null;
-  return null;
+  return error instanceof ApiError ? error.field : null;
 }

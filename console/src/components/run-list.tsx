@@ -4,8 +4,9 @@ import { memo, type ReactNode } from "react";
 import { runPath } from "../addresses";
 import { Link } from "../router";
 import { isFinal, type Run, titleOf } from "../wire";
-import { Ago, Elapsed } from "./elapsed";
-import { StatusBadge } from "./status";
+import { Ago, Countdown, Elapsed } from "./elapsed";
+import { PersonIcon } from "./icons";
+import { isWaitingForPeople, StatusBadge } from "./status";
 
 export function RunList({ runs }: { runs: readonly Run[] }): ReactNode {
   return (
@@ -18,12 +19,19 @@ export function RunList({ runs }: { runs: readonly Run[] }): ReactNode {
 }
 
 const RunItem = memo(function RunItem({ run }: { run: Run }): ReactNode {
+  const isWaiting = isWaitingForPeople(run.status);
   return (
     <li data-testid="run-item" data-run-id={run.runId}>
-      <Link href={runPath(run.runId)} className="run-item">
+      <Link href={runPath(run.runId)} className={isWaiting ? "run-item is-waiting" : "run-item"}>
         <span className="run-item-title">{titleOf(run)}</span>
         <StatusBadge status={run.status} />
         <span className="run-item-facts">
+          {isWaiting && (
+            <span className="run-item-waits" data-testid="run-waits">
+              <PersonIcon /> waits for {run.status === "awaiting_approval" ? "approval" : "an answer"}
+            </span>
+          )}
+          {run.status === "delayed" && run.dueAt && <Countdown to={run.dueAt} before="starts in " />}
           <Ago ts={run.createdAt} />
           {run.startedAt && (isFinal(run.status) ? run.endedAt : true) && (
             <Elapsed from={run.startedAt} to={run.endedAt} />

@@ -34,7 +34,10 @@ const Line = memo(function Line({ line }: { line: LogLine }): ReactNode {
     <li className={`log-line log-${line.level}`}>
       <time dateTime={line.ts}>{formatClock(line.ts)}</time>
       <span className="log-level">{line.level}</span>
-      <span className="log-text">{line.text}</span>
+      <span className="log-text">
+        {line.text}
+        {line.data && <span className="log-data"> {line.data}</span>}
+      </span>
     </li>
   );
 });

@@ -2,6 +2,7 @@
 
 import type { ReactNode } from "react";
 import type { ConnectionState } from "../reconnecting-socket";
+import { formatWord } from "../format";
 import type { RunStatus } from "../wire";
 
 /** Which colour tells of a status; the word stands beside it always. */
@@ -19,15 +20,22 @@ const TONES: Readonly<Record<RunStatus, string>> = {
   timed_out: "bad",
 };
 
+/** Statuses in which a run goes on only when somebody answers it. */
+const WAITING: ReadonlySet<string> = new Set(["awaiting_approval", "awaiting_input"]);
+
+export function isWaitingForPeople(status: string | null): boolean {
+  return status !== null && WAITING.has(status);
+}
+
 const MOVING: ReadonlySet<RunStatus> = new Set(["running", "retrying", "canceling"]);
 
 export function StatusBadge({ status }: { status: RunStatus | null }): ReactNode {
   const tone = status ? TONES[status] : "quiet";
   const moving = status && MOVING.has(status) ? "is-moving" : "";
   return (
-    <span className={`badge tone-${tone} ${moving}`}>
+    <span className={`badge tone-${tone} ${moving}`} data-status={status ?? ""}>
       <span className="badge-dot" aria-hidden="true" />
-      <span data-testid="run-status">{status ?? "loading"}</span>
+      <span data-testid="run-status">{status ? formatWord(status) : "loading"}</span>
     </span>
   );
 }

@@ -3,8 +3,9 @@
 import { memo, type ReactNode } from "react";
 import type { Progress, StepStatus, StepView, ToolView } from "../run-view";
 import { isObject } from "../wire";
-import { Elapsed } from "./elapsed";
-import { CheckIcon, ChevronIcon, CrossIcon, MinusIcon, SpinnerIcon, ToolIcon } from "./icons";
+import { nestSteps } from "../step-tree";
+import { Countdown, Elapsed } from "./elapsed";
+import { CheckIcon, ChevronIcon, CrossIcon, MinusIcon, RepeatIcon, SpinnerIcon, ToolIcon } from "./icons";
 import { JsonView } from "./json-view";
 import { Tail } from "./tail";
 
@@ -20,8 +21,8 @@ interface TimelineProps {
 export function Timeline({ steps, planned, hasEnded }: TimelineProps): ReactNode {
   return (
     <ol className="timeline">
-      <Tail items={steps} limit={MAX_STEPS} noun="steps">
-        {(step) => <StepItem key={step.id} step={step} hasEnded={hasEnded} />}
+      <Tail items={nestSteps(steps)} limit={MAX_STEPS} noun="steps">
+        {({ step, depth }) => <StepItem key={step.id} step={step} depth={depth} hasEnded={hasEnded} />}
       </Tail>
       {planned.map((name, place) => (
         <li key={`planned-${steps.length + place}`} className="step step-planned">
@@ -47,10 +48,16 @@ const MARKS: Readonly<Record<ShownStatus, () => ReactNode>> = {
   stopped: MinusIcon,
 };
 
-const StepItem = memo(function StepItem({ step, hasEnded }: { step: StepView; hasEnded: boolean }): ReactNode {
+interface StepItemProps {
+  readonly step: StepView;
+  readonly depth: number;
+  readonly hasEnded: boolean;
+}
+
+const StepItem = memo(function StepItem({ step, depth, hasEnded }: StepItemProps): ReactNode {
   // A step that its run left behind doesn't tick on for ever.
   const status: ShownStatus = hasEnded && step.status === "running" ? "stopped" : step.status;
-  const Mark = MARKS[status];
+  const Mark = step.willRetry && !hasEnded ? RepeatIcon : MARKS[status];
   const hasDetails = step.input !== null || hasValue(step.output);
   const head = (
     <>
@@ -60,12 +67,16 @@ const StepItem = memo(function StepItem({ step, hasEnded }: { step: StepView; ha
           dry run
         </span>
       )}
-      <span className="step-state">{describeState(step, status)}</span>
+      {step.tries > 1 && <span className="tag">try {step.tries}</span>}
+      <span className="step-state">
+        {describeState(step, status)}
+        {step.retryAt && !hasEnded && <Countdown to={step.retryAt} before=" in " />}
+      </span>
       {status !== "stopped" && <Elapsed from={step.startedAt} to={step.endedAt} />}
     </>
   );
   return (
-    <li className={`step step-${status}`} data-testid="step-item" data-status={status}>
+    <li className={`step step-${step.willRetry && !hasEnded ? "retrying" : status} step-depth-${depth}`} data-testid="step-item" data-status={status} data-depth={depth}>
       <span className="step-mark" aria-hidden="true">
         <Mark />
       </span>

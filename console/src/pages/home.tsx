@@ -5,6 +5,7 @@ import { Notice } from "../components/notice";
 import { RunForm } from "../components/run-form";
 import { RunList, RunListSkeleton } from "../components/run-list";
 import { ConnectionBadge } from "../components/status";
+import { formatWord } from "../format";
 import { type FollowedRuns, useRuns } from "../use-runs";
 import { isRunStatus, RUN_STATUSES, type RunStatus } from "../wire";
 
@@ -45,7 +46,9 @@ export function HomePage(): ReactNode {
             >
               <option value="">All</option>
               {RUN_STATUSES.map((word) => (
-                <option key={word}>{word}</option>
+                <option key={word} value={word}>
+                  {formatWord(word)}
+                </option>
               ))}
             </select>
           </div>

@@ -1,22 +1,30 @@
 /** One run, live. */
 
-import { type ReactNode, useEffect, useState } from "react";
+import { type ReactNode, useEffect } from "react";
 import { runPath } from "../addresses";
-import { cancelRun, describeProblem, repeatRun } from "../api";
+import { cancelRun, repeatRun, undoRun } from "../api";
+import { Artifacts } from "../components/artifacts";
 import { CopyButton } from "../components/copy-button";
-import { BackIcon, RepeatIcon } from "../components/icons";
+import { Countdown } from "../components/elapsed";
+import { BackIcon, BranchIcon, ClockIcon, RepeatIcon, UndoIcon } from "../components/icons";
 import { JsonView } from "../components/json-view";
 import { Notice } from "../components/notice";
+import { Requests } from "../components/request-panel";
 import { RunFacts } from "../components/run-facts";
 import { RunLog } from "../components/run-log";
 import { RunText } from "../components/run-text";
 import { ConnectionBadge, StatusBadge } from "../components/status";
 import { ProgressBar, Timeline, ToolList } from "../components/timeline";
 import { Link, navigate } from "../router";
+import { formatMoment, formatWord } from "../format";
 import { plannedSteps } from "../run-state";
-import type { RunView } from "../run-view";
+import type { ChildView, RunView } from "../run-view";
+import { useAction } from "../use-action";
 import { type FollowedRun, useRun } from "../use-run";
-import { isFinal, titleOf } from "../wire";
+import { isFinal, isRunStatus, titleOf } from "../wire";
+
+/** The built-in runner whose runs undo others. */
+const UNDO_RUNNER = "undo";
 
 export function RunPage({ runId }: { runId: string }): ReactNode {
   const run = useRun(runId);
@@ -66,6 +74,8 @@ function RunActions({ view, isLoaded }: { view: RunView; isLoaded: boolean }): R
     const { runId } = await repeatRun({ prompt, runner: runner ?? "", input, tags });
     navigate(runPath(runId));
   };
+  const undo = async (): Promise<void> => navigate(runPath((await undoRun(view.runId)).runId));
+  const undoing = view.children.find((child) => child.runner === UNDO_RUNNER);
   return (
     <div className="run-actions">
       {problem && (
@@ -82,6 +92,16 @@ function RunActions({ view, isLoaded }: { view: RunView; isLoaded: boolean }): R
           disabled={isBusy || view.status === null || view.status === "canceling"}
         >
           {view.status === "canceling" ? "Canceling…" : "Cancel"}
+        </button>
+      )}
+      {hasEnded && undoing && (
+        <Link href={runPath(undoing.runId)} className="button" data-testid="undo-link">
+          <UndoIcon /> Show undo
+        </Link>
+      )}
+      {hasEnded && view.hasUndo && !undoing && (
+        <button type="button" className="button" data-testid="undo-button" onClick={() => act(undo)} disabled={isBusy}>
+          <UndoIcon /> Undo
         </button>
       )}
       {/* Always in its own place: a click that was meant to cancel must never start a run. */}
@@ -101,11 +121,13 @@ function RunActions({ view, isLoaded }: { view: RunView; isLoaded: boolean }): R
 function RunContent({ view }: { view: RunView }): ReactNode {
   const hasEnded = isFinal(view.status);
   const planned = plannedSteps(view);
+  const children = view.children.filter((child) => child.runner !== UNDO_RUNNER);
   // Steps that were taken back and never came again are not part of what happened.
   const steps = hasEnded ? view.steps.filter((step) => step.status !== "waiting") : view.steps;
   return (
     <div className="run-content">
-      {view.request && <Notice title={view.request} tone="warn" />}
+      <Requests runId={view.runId} requests={view.requests} plan={view.plan} />
+      <Waiting view={view} />
       {view.error && <ErrorPanel view={view} />}
       {view.progress && <ProgressBar progress={view.progress} label="Progress of the run" />}
       {steps.length + planned.length > 0 ? (
@@ -113,7 +135,7 @@ function RunContent({ view }: { view: RunView }): ReactNode {
           <Timeline steps={steps} planned={planned} hasEnded={hasEnded} />
         </Section>
       ) : (
-        !hasEnded && <p className="run-waiting muted">{waitingFor(view)}</p>
+        !hasEnded && !isToldOtherwise(view) && <p className="run-waiting muted">{waitingFor(view)}</p>
       )}
       {view.tools.length > 0 && (
         <Section title="Tools">
@@ -125,9 +147,14 @@ function RunContent({ view }: { view: RunView }): ReactNode {
           <RunText messages={view.messages} />
         </Section>
       )}
+      {children.length > 0 && (
+        <Section title="Runs that it started">
+          <Children runs={children} />
+        </Section>
+      )}
       {view.artifacts.length > 0 && (
         <Section title="Artifacts">
-          <Artifacts view={view} />
+          <Artifacts artifacts={view.artifacts} />
         </Section>
       )}
       {view.status === "done" && (
@@ -168,18 +195,45 @@ function ErrorPanel({ view }: { view: RunView }): ReactNode {
   );
 }
 
-function Artifacts({ view }: { view: RunView }): ReactNode {
+/** What the run waits for besides people, and until when. */
+function Waiting({ view: { status, dueAt, retry } }: { view: RunView }): ReactNode {
+  if (status === "delayed" && dueAt) {
+    return (
+      <div className="notice notice-wait" role="status" data-testid="run-delayed">
+        <ClockIcon />
+        <p className="notice-title">
+          <Countdown to={dueAt} before="Goes on in " />
+          <span className="muted"> · {formatMoment(dueAt)}</span>
+        </p>
+      </div>
+    );
+  }
+  if (status !== "retrying") return null;
+  const why = retry?.reason === "worker_lost" ? "Its worker was lost." : (retry?.error?.message ?? "The last attempt failed.");
   return (
-    <ul className="artifacts">
-      {view.artifacts.map(({ seq, name, url }) => (
-        <li key={seq}>
-          {url ? (
-            <a href={url} rel="noreferrer" target="_blank">
-              {name}
-            </a>
-          ) : (
-            name
-          )}
+    <div className="notice notice-warn notice-wait" role="status" data-testid="run-retrying">
+      <RepeatIcon />
+      <div>
+        <p className="notice-title">{why}</p>
+        <p className="muted">
+          It is tried again{retry?.at ? <Countdown to={retry.at} before=" in " /> : " soon"}; what was done to its end is kept.
+        </p>
+      </div>
+    </div>
+  );
+}
+
+function Children({ runs }: { runs: readonly ChildView[] }): ReactNode {
+  return (
+    <ul className="children">
+      {runs.map(({ runId, runner, status }) => (
+        <li key={runId} data-testid="child-run">
+          <Link href={runPath(runId)} className="child">
+            <BranchIcon />
+            <span className="child-name">{runner}</span>
+            <code className="run-id">{runId}</code>
+            {status === null ? <span className="muted">started</span> : <StatusBadge status={isRunStatus(status) ? status : null} />}
+          </Link>
         </li>
       ))}
     </ul>
@@ -202,30 +256,15 @@ function NoSuchRun({ runId }: { runId: string }): ReactNode {
 }
 
 function useTitle({ status, prompt, runner, runId }: RunView, isMissing: boolean): void {
-  const word = isMissing ? "no such run" : (status ?? "…");
+  const word = isMissing ? "no such run" : status ? formatWord(status) : "…";
   useEffect(() => {
     document.title = `${word} · ${titleOf({ prompt, runner, runId }).slice(0, 80)} · Runcast`;
   }, [word, prompt, runner, runId]);
 }
 
-interface Action {
-  readonly act: (action: () => Promise<unknown>) => void;
-  readonly isBusy: boolean;
-  readonly problem: string | null;
-}
-
-/** A button's request: one at a time, its failure shown. */
-function useAction(): Action {
-  const [isBusy, setBusy] = useState(false);
-  const [problem, setProblem] = useState<string | null>(null);
-  function act(action: () => Promise<unknown>): void {
-    setBusy(true);
-    setProblem(null);
-    action()
-      .catch((error: unknown) => setProblem(describeProblem(error)))
-      .finally(() => setBusy(false));
-  }
-  return { act, isBusy, problem };
+/** Whether something on the page says already what the run is waiting for. */
+function isToldOtherwise({ status, dueAt, requests, messages }: RunView): boolean {
+  return (status === "delayed" && dueAt !== null) || status === "retrying" || requests.length + messages.length > 0;
 }
 
 function waitingFor({ status }: RunView): string {

@@ -31,7 +31,9 @@ from bullmq import Queue, Worker
 from redis.exceptions import RedisError
 
 from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS, close_redis, open_redis, redis_errors
-from runcast.backends.redis_wire import RedisWire, WireScript
+from runcast.backends.redis_cluster import as_cluster
+from runcast.backends.redis_cluster_wire import ClusterScript, open_wire, script_on
+from runcast.backends.redis_wire import WireScript
 from runcast.concurrency import end_tasks
 from runcast.errors import ConfigurationError, UnavailableError
 from runcast.records import Job, RunError, Schedule
@@ -39,6 +41,10 @@ from runcast.records import Job, RunError, Schedule
 log = structlog.get_logger()
 
 QUEUE_NAME: Final = "runs"
+PREFIX: Final = "bull"
+CLUSTER_PREFIX: Final = "{bull}"
+"""With these braces all keys of the queue are of one slot, as its scripts need it."""
+
 _BLOCK_SECONDS: Final = 5  # longest wait for a job in one command
 _SOCKET_TIMEOUT_SECONDS: Final = 20  # above the longest block, which BullMQ limits to 10 s
 _RETRY_SECONDS: Final = 0.5
@@ -56,8 +62,10 @@ class BullMQQueue:
         self._client: Final = open_redis(redis_url, decode=True, socket_timeout_seconds=_SOCKET_TIMEOUT_SECONDS)
         self._lock_ms: Final = int(lock_seconds * 1000)
         self._name: Final = name
-        self._wire: Final = RedisWire(self._client, timeout_seconds=SOCKET_TIMEOUT_SECONDS, decode=True)
-        self._queue: Final = Queue(name, {"connection": self._client})
+        self._wire: Final = open_wire(self._client, timeout_seconds=SOCKET_TIMEOUT_SECONDS, decode=True)
+        prefix = PREFIX if as_cluster(self._client) is None else CLUSTER_PREFIX
+        self._connection: Final = {"connection": self._client, "prefix": prefix}
+        self._queue: Final = Queue(name, self._connection)
         self._put_on_wire(self._queue.backend, "addPrioritizedJob")
         self._worker: Any = None  # BullMQ's, from the first `take` on
         self._stalled_task: asyncio.Task[None] | None = None
@@ -124,7 +132,7 @@ class BullMQQueue:
     def _put_on_wire(self, backend: Any, *names: str) -> None:
         """Call those of BullMQ's scripts that every run needs at a tenth of what they cost by redis-py."""
         for name in names:
-            on_wire = WireScript(self._wire, backend.scripts.commands[name].script)
+            on_wire = script_on(self._wire, backend.scripts.commands[name].script)
             backend.scripts.commands[name] = _BullMQScript(on_wire)
 
     async def _next(self) -> Any:
@@ -138,7 +146,7 @@ class BullMQQueue:
     async def _start_worker(self) -> Any:
         if self._worker is None:
             options = {
-                "connection": self._client,
+                **self._connection,
                 "autorun": False,
                 "lockDuration": self._lock_ms,
                 "maxStalledCount": _NEVER,
@@ -237,7 +245,7 @@ class ActiveBullMQJob:
 class _BullMQScript:
     """A script as BullMQ calls it: with a pipeline of its own if there is one, which here there never is."""
 
-    def __init__(self, script: WireScript) -> None:
+    def __init__(self, script: WireScript | ClusterScript) -> None:
         self._script: Final = script
 
     async def __call__(self, keys: Sequence[str], args: Sequence[Any], client: None = None) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
 import redis.asyncio as redis
@@ -11,21 +11,30 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
     BusyLoadingError,
-    ClusterDownError,
+    ClusterError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisClusterException,
     ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from runcast.backends.redis_cluster import as_cluster, close_cluster, is_cluster_url, open_cluster
 from runcast.errors import ConfigurationError, UnavailableError
 
 SOCKET_TIMEOUT_SECONDS: Final = 5.0
 CONNECT_TIMEOUT_SECONDS: Final = 2.0
 MAX_CONNECTIONS: Final = 32
-_PASSING: Final = (BusyLoadingError, ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+_PASSING: Final = (
+    BusyLoadingError,
+    ClusterError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisClusterException,
+    TryAgainError,
+)
 _PASSING_WORDS: Final = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "OOM", "MISCONF", "TRYAGAIN")
 _SENTINEL_SCHEMES: Final = frozenset({"redis+sentinel", "rediss+sentinel"})
 
@@ -37,10 +46,12 @@ def open_redis(
     socket_timeout_seconds: float = SOCKET_TIMEOUT_SECONDS,
     max_connections: int = MAX_CONNECTIONS,
 ) -> "redis.Redis":
-    """A client with a bounded pool, for `redis://`, `rediss://` (TLS), `unix://` and `redis+sentinel://`.
+    """A client with a bounded pool, for `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://` and
+    `redis+cluster://`.
 
     A Sentinel URL names the sentinels and the service: `redis+sentinel://one:26379,two:26379/service/0`, with the
-    user and password of the data nodes before an `@` if they need any.
+    user and password of the data nodes before an `@` if they need any. A cluster URL names some of its nodes; its
+    client has the same commands.
 
     Raises:
         ConfigurationError: the URL isn't one of these.
@@ -56,6 +67,8 @@ def open_redis(
         "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 1),
     }
     try:
+        if is_cluster_url(url):
+            return cast("redis.Redis", open_cluster(url, options))
         if urlsplit(url).scheme in _SENTINEL_SCHEMES:
             return _open_sentinel(url, options)
         # It waits for a free connection instead of failing when all are in use.
@@ -66,7 +79,10 @@ def open_redis(
 
 
 async def close_redis(client: "redis.Redis") -> None:
-    """Close a client of `open_redis`, with those that it asks its sentinels by."""
+    """Close a client of `open_redis`, with those that it asks its sentinels by, or those of all nodes."""
+    if (cluster := as_cluster(client)) is not None:
+        await close_cluster(cluster)
+        return
     await client.aclose()
     manager = getattr(client.connection_pool, "sentinel_manager", None)
     for sentinel in manager.sentinels if manager is not None else ():

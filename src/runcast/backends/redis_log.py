@@ -7,7 +7,6 @@ is the fence: Redis itself refuses whatever isn't higher.
 Never: numbers an event, encodes one, or knows the database.
 """
 
-import importlib.resources
 import itertools
 import logging
 from collections import Counter
@@ -18,9 +17,9 @@ import msgspec
 import redis.asyncio as redis
 import structlog
 
-from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS, redis_errors
-from runcast.backends.redis_subscriber import RedisSubscriber
-from runcast.backends.redis_wire import Argument, RedisWire, WireScript
+from runcast.backends.redis_client import redis_errors
+from runcast.backends.redis_links import Links, open_links
+from runcast.backends.redis_wire import Argument
 from runcast.errors import UnavailableError
 from runcast.events import MAX_SEQ, START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunEvent, log_event, read_event
 from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, Unsubscribe
@@ -41,17 +40,18 @@ _RESULTS: Final[Mapping[bytes, Callable[[Cursor], AppendResult]]] = {
 class RedisPubSubService:
     """`RunLog` on Redis ≥ 7.0. `start` before use, `close` after; the client stays the caller's."""
 
-    def __init__(self, client: "redis.Redis", *, retention_seconds: int, max_events: int) -> None:
-        self._client: Final = client
-        self._subscriber: Final = RedisSubscriber(client)
+    def __init__(self, client: Any, *, retention_seconds: int, max_events: int, links: Links | None = None) -> None:
+        links = links or open_links(client)
+        self._client: Final[redis.Redis] = client
+        self._subscriber: Final = links.subscriber
         self._handlers: Final[Counter[str]] = Counter()  # by run
         self._handler_total = 0
         self._retention_seconds: Final = retention_seconds
         self._max_events: Final = max_events
         self._logger: Final = log.bind()  # bound once: asking a lazy logger costs more than the rest of an append
-        self._wire: Final = RedisWire(client, timeout_seconds=SOCKET_TIMEOUT_SECONDS)
-        self._append: Final = WireScript(self._wire, _read_script("append"))
-        self._fence: Final = client.register_script(_read_script("fence"))
+        self._wire: Final = links.wire
+        self._append: Final = links.append
+        self._fence: Final = links.fence
 
     async def start(self) -> None:
         """Begin to listen."""
@@ -82,7 +82,7 @@ class RedisPubSubService:
     async def fence(self, run_id: str, attempt: int, *, floor: int) -> Cursor:
         """See `RunLog.fence`."""
         with redis_errors():
-            kept = await self._fence(keys=[_stream_of(run_id)], args=[attempt, floor, self._retention_seconds])
+            kept = await self._fence([stream_of(run_id)], [attempt, floor, self._retention_seconds])
         return Cursor(int(kept[0]), int(kept[1]))
 
     async def read(self, run_id: str, after: Cursor, *, limit: int) -> Sequence[LoggedEvent]:
@@ -91,17 +91,17 @@ class RedisPubSubService:
             start = await self._resolve(run_id, after) if after.attempt == UNKNOWN_ATTEMPT else after
             if start is None:
                 return []
-            entries: Any = await self._client.xrange(_stream_of(run_id), min=f"({_id_of(start)}", count=limit)
-        return [read_event(fields[b"e"]) for _, fields in entries]
+            entries = await self._range(run_id, f"({_id_of(start)}", "+", limit=limit)
+        return _events_of(run_id, entries)
 
     async def read_last(self, run_ids: Sequence[str]) -> Sequence[Cursor]:
         """See `RunLog.read_last`."""
+        # Fast path: every gateway asks for every quiet run every few seconds, see `python -m bench --only growth`.
         with redis_errors():
-            async with self._client.pipeline(transaction=False) as pipe:
-                for run_id in run_ids:
-                    pipe.xrevrange(_stream_of(run_id), count=1)
-                answers = await pipe.execute()
-        return [Cursor.parse(entries[0][0].decode()) if entries else START for entries in answers]
+            answers = await self._wire.call_all(
+                ("XREVRANGE", stream_of(run_id), "+", "-", "COUNT", 1) for run_id in run_ids
+            )
+        return [last_of(entries) for entries in answers]
 
     async def on_run_event(self, run_id: str, handler: EventHandler) -> Unsubscribe:
         """See `RunLog.on_run_event`."""
@@ -177,7 +177,7 @@ class RedisPubSubService:
 
     async def _call_append(self, run_id: str, arguments: Sequence[Argument]) -> AppendResult:
         with redis_errors():
-            word, attempt, seq = await self._append([_stream_of(run_id)], arguments)
+            word, attempt, seq = await self._append([stream_of(run_id)], arguments)
         return _RESULTS[word](Cursor(int(attempt), int(seq)))
 
     async def _resolve(self, run_id: str, after: Cursor) -> Cursor | None:
@@ -185,12 +185,33 @@ class RedisPubSubService:
         if after.seq == 0:
             return START
         last = (await self.read_last([run_id]))[0]
-        stream = _stream_of(run_id)
         for attempt in range(last.attempt, -1, -1):
             place = Cursor(attempt, after.seq)
-            if await self._client.xrange(stream, min=_id_of(place), max=_id_of(place)):
+            if await self._range(run_id, _id_of(place), _id_of(place), limit=1):
                 return place
         return None
+
+    async def _range(self, run_id: str, start: str, end: str, *, limit: int) -> Sequence[Any]:
+        """A stream's entries from one id to another, each with its fields."""
+        found: Any = await self._client.xrange(stream_of(run_id), min=start, max=end, count=limit)
+        return found  # type: ignore[no-any-return] # as redis-py gives it
+
+
+def last_of(entries: Sequence[Any]) -> Cursor:
+    """The place of the newest entry, from an answer to XREVRANGE."""
+    return Cursor.parse(entries[0][0].decode()) if entries else START
+
+
+def _events_of(run_id: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> Sequence[LoggedEvent]:
+    """The entries' events, up to the first entry that is none: anybody with access to Redis may add anything."""
+    found: list[LoggedEvent] = []
+    for entry_id, fields in entries:
+        try:
+            found.append(read_event(fields[b"e"]))
+        except (KeyError, ValueError):
+            log.warning("❌ a run's stream holds something that isn't an event", run_id=run_id, entry=entry_id.decode())
+            break
+    return found
 
 
 def _receiver(handler: EventHandler) -> Callable[[bytes], None]:
@@ -216,17 +237,14 @@ def _attempt_of(event: LoggedEvent) -> int:
     return event.cursor.attempt
 
 
-def _stream_of(run_id: str) -> str:
+def stream_of(run_id: str) -> str:
+    """The key of a run's stream."""
     return f"{{run:{run_id}}}:log"
 
 
 def _id_of(cursor: Cursor) -> str:
     # An id is two unsigned 64-bit numbers; cursors from outside are bounded where they are parsed.
     return f"{min(cursor.attempt, MAX_SEQ)}-{min(cursor.seq, MAX_SEQ)}"
-
-
-def _read_script(name: str) -> str:
-    return importlib.resources.files("runcast.backends").joinpath("lua", f"{name}.lua").read_text()
 
 
 def _once(action: Callable[[], Awaitable[None]]) -> Unsubscribe:

@@ -18,11 +18,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import hiredis
-import redis.asyncio as redis
 import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 
+from runcast.backends.redis_wire import Pooled
 from runcast.concurrency import end_tasks
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ _CHANNELS_PER_COMMAND: Final = 500
 _LINK_ERRORS: Final = (RedisError, OSError, TimeoutError, RuntimeError)  # the last is uvloop's, for a closed connection
 
 
-class _Link(asyncio.Protocol):
+class Link(asyncio.Protocol):
     """A connection that redis-py has opened, from the moment on that only messages and acknowledgements come."""
 
     def __init__(self, connection: Any, receive: Callable[[Any], None]) -> None:
@@ -47,7 +47,7 @@ class _Link(asyncio.Protocol):
         self._transport.set_protocol(self)
 
     @classmethod
-    async def open(cls, pool: Any, receive: Callable[[Any], None]) -> "_Link":
+    async def open(cls, pool: Any, receive: Callable[[Any], None]) -> "Link":
         """Connect as the pool's connections do."""
         connection = pool.make_connection()
         try:
@@ -87,14 +87,14 @@ class _Link(asyncio.Protocol):
 class RedisSubscriber:
     """Listens. `start` before use, `close` after."""
 
-    def __init__(self, client: "redis.Redis", *, probe_seconds: float = PROBE_SECONDS) -> None:
+    def __init__(self, client: Pooled, *, probe_seconds: float = PROBE_SECONDS) -> None:
         self._pool: Final[Any] = client.connection_pool
         self._probe_seconds: Final = probe_seconds
         self._handlers: dict[bytes, tuple[MessageHandler, ...]] = {}  # by channel
         # For each SUBSCRIBE sent and not yet acknowledged, in order, those who wait for it.
         self._unacknowledged: dict[bytes, deque[list[asyncio.Future[None]]]] = {}
         self._gap_handlers: list[Callable[[], None]] = []
-        self._link: _Link | None = None  # None while there is none
+        self._link: Link | None = None  # None while there is none
         self._linked: Final = asyncio.Event()  # set from the first link on
         self._heard = False  # whether anything came since the last probe
         self._task: asyncio.Task[None] | None = None
@@ -183,14 +183,14 @@ class RedisSubscriber:
                 failures += 1
                 await asyncio.sleep(backoff.compute(failures))
 
-    async def _open(self) -> _Link | None:
+    async def _open(self) -> Link | None:
         try:
-            return await _Link.open(self._pool, self._receive)
+            return await Link.open(self._pool, self._receive)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
             log.warning("❌ Redis can't be reached", error=str(error))
             return None
 
-    async def _use(self, link: _Link) -> bool:
+    async def _use(self, link: Link) -> bool:
         """Listen until the link is lost. Whether it ever stood."""
         self._link = link
         try:
@@ -206,7 +206,7 @@ class RedisSubscriber:
             self._link = None
             await link.close()
 
-    async def _serve(self, link: _Link) -> None:
+    async def _serve(self, link: Link) -> None:
         log.info("✅ Redis connected", channels=len(self._handlers))
         self._linked.set()
         self._tell_gap()
@@ -216,7 +216,7 @@ class RedisSubscriber:
         finally:
             await end_tasks(prober)
 
-    async def _subscribe_to_all(self, link: _Link) -> None:
+    async def _subscribe_to_all(self, link: Link) -> None:
         waiters = {channel: list(itertools.chain(*queue)) for channel, queue in self._unacknowledged.items()}
         channels = list(self._handlers)
         everyone = asyncio.get_running_loop().create_future()
@@ -235,7 +235,7 @@ class RedisSubscriber:
         for handler in tuple(self._gap_handlers):
             handler()
 
-    async def _probe(self, link: _Link) -> None:
+    async def _probe(self, link: Link) -> None:
         while True:
             self._heard = False
             await asyncio.sleep(self._probe_seconds)

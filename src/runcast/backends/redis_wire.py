@@ -7,7 +7,7 @@ once. It connects when it is first called, and anew after it was lost.
 *Order*: commands go out in the order of the calls. *Failure*: when the connection is lost, or no answer has come for
 `timeout_seconds` while some were waited for, every call that waits raises redis-py's own `ConnectionError` or
 `TimeoutError`; whether its command was carried out is then unknown, and only its caller knows whether it may be
-repeated. *Limit*: one command waits here per caller; the callers are bounded by whoever has them.
+repeated. *Limit*: one command, or one batch, waits here per caller; the callers are bounded by whoever has them.
 
 Never: blocking commands, subscriptions or transactions, which would hold up or change everybody's connection.
 """
@@ -16,11 +16,10 @@ import asyncio
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
 
 import hiredis
-import redis.asyncio as redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -32,10 +31,19 @@ Argument = bytes | str | int
 _WRONG_SERVER: Final = ("READONLY", "LOADING", "MASTERDOWN")
 
 
+class Pooled(Protocol):
+    """Whatever has a pool that makes connections, such as a client."""
+
+    @property
+    def connection_pool(self) -> Any:
+        """The pool."""
+        ...
+
+
 class RedisWire:
     """Calls Redis. `close` it after use; the client, which says where Redis is, stays the caller's."""
 
-    def __init__(self, client: "redis.Redis", *, timeout_seconds: float, decode: bool = False) -> None:
+    def __init__(self, client: Pooled, *, timeout_seconds: float, decode: bool = False) -> None:
         self._pool: Final[Any] = client.connection_pool
         self._decode: Final = decode  # whether answers are text, as a client of `open_redis` may want them
         self._timeout_seconds: Final = timeout_seconds
@@ -53,12 +61,20 @@ class RedisWire:
         link = self._link
         if link is None or link.is_closed:
             link = await self._connect()
-        answer = await link.send(packed)
-        if isinstance(answer, ResponseError):
-            if str(answer).startswith(_WRONG_SERVER):
-                link.close()
-            raise answer
-        return answer
+        return _checked(await link.send(packed), link)
+
+    async def call_all(self, commands: Iterable[Sequence[Argument]]) -> list[Any]:
+        """What Redis answers to each of several commands, sent together.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: as `call`, of the first that failed.
+
+        """
+        link = self._link
+        if link is None or link.is_closed:
+            link = await self._connect()
+        answers = await asyncio.gather(*[link.send(hiredis.pack_command(tuple(command))) for command in commands])  # type: ignore[arg-type] # as above
+        return [_checked(answer, link) for answer in answers]
 
     async def close(self) -> None:
         """Let the connection go."""
@@ -138,8 +154,8 @@ class _Link(asyncio.Protocol):
         self._watch: asyncio.TimerHandle | None = None  # while answers are waited for
         self._transport.set_protocol(self)
 
-    async def send(self, packed: bytes) -> Any:
-        """The answer to a command; a refusal is returned, not raised."""
+    def send(self, packed: bytes) -> "asyncio.Future[Any]":
+        """The answer to a command, to be awaited; a refusal is returned, not raised."""
         if self.is_closed:
             raise RedisConnectionError("the connection was lost")
         answer: asyncio.Future[Any] = self._loop.create_future()
@@ -151,7 +167,7 @@ class _Link(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._waiting.append(answer)
         self._unsent.append(packed)
-        return await answer
+        return answer
 
     def close(self) -> None:
         """Hang up; whoever still waits is told."""
@@ -205,6 +221,14 @@ class _Link(asyncio.Protocol):
             waiting = self._waiting.popleft()
             if not waiting.done():
                 waiting.set_exception(error)
+
+
+def _checked(answer: Any, link: _Link) -> Any:
+    if isinstance(answer, ResponseError):
+        if str(answer).startswith(_WRONG_SERVER):
+            link.close()
+        raise answer
+    return answer
 
 
 async def _disconnect(connection: Any) -> None:

@@ -22,7 +22,7 @@ _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. Later there will be accounts; today there is the key's holder and this machine's user."""
+    """Who asks: the key's holder, this machine's user, or whom the application that Runcast is embedded in knows."""
 
     name: str
 
@@ -42,19 +42,25 @@ class Credentials:
 
 
 class AccessPolicy:
-    """Decides. Without a key only `allowed_hosts` and loopback names are answered; with one, any name is."""
+    """Decides. Where nobody is identified only `allowed_hosts` and loopback names are answered, else any name is."""
 
     def __init__(
-        self, *, api_key: str | None, allowed_hosts: Sequence[str] = (), allowed_origins: Sequence[str] = ()
+        self,
+        *,
+        api_key: str | None,
+        allowed_hosts: Sequence[str] = (),
+        allowed_origins: Sequence[str] = (),
+        is_identified: bool = False,  # by somebody else than this policy: then a key isn't asked for
     ) -> None:
         self._key: Final = api_key.encode() if api_key else None
+        self._answers_any_host: Final = is_identified or self._key is not None
         self._hosts: Final = _LOOPBACK_NAMES | {host.lower() for host in allowed_hosts}
         self._origins: Final = frozenset(origin.lower().rstrip("/") for origin in allowed_origins)
 
     def check_origin(self, credentials: Credentials) -> RuncastError | None:
         """Why the request may not come in from where it comes, or None."""
         host = (credentials.host or "").lower()
-        if self._key is None and _name_of(host) not in self._hosts:
+        if not self._answers_any_host and _name_of(host) not in self._hosts:
             return ForbiddenOriginError(
                 f"the host {host[:100]!r} is not served: name it in RUNCAST_ALLOWED_HOSTS, or set RUNCAST_API_KEY"
             )

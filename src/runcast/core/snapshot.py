@@ -3,9 +3,10 @@
 A watcher that joins late is given this in one frame instead of thousands of events, and goes on from `to`.
 
 Invariants: folding the snapshot of some first events and then the rest comes to the same as folding all of them. An
-event that takes back others (`step_reset`, `retrying`, a rewind of the log) leaves nothing of them. An unknown type or
-an odd payload changes nothing but the place. What a snapshot leaves out: log lines, tool calls, artifacts, usage and
-custom events; they are read from the run's events.
+event that takes back others (`step_reset`, `retrying`, a rewind of the log) leaves nothing of them. What was committed
+is never taken back by a new attempt: texts that were said to their end, questions that are open. An unknown type or an
+odd payload changes nothing but the place. What a snapshot leaves out: log lines, tool calls, artifacts, usage, child
+runs and custom events; they are read from the run's events.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,8 @@ from runcast.events import FINAL_STATUSES, START, Cursor, EventType, RunEvent, R
 
 Payload = Mapping[str, Any]
 
-_KEPT_OF_STEP: Final = ("name", "index", "input")
+_KEPT_OF_STEP: Final = ("name", "index", "input", "parentId", "try")
+_FACTS_OF_STATUS: Final = ("output", "error", "dueAt")
 
 
 class Message:
@@ -62,7 +64,8 @@ class RunFold:
             each["messageId"]: Message(each["text"], completed=each["completed"], step_id=each.get("stepId"))
             for each in payload["messages"]
         }
-        fold.facts = {key: payload[key] for key in ("progress", "output", "error", "plan", "request") if key in payload}
+        fold.requests = {each["requestId"]: each for each in payload["requests"]}
+        fold.facts = {key: payload[key] for key in ("progress", "plan", *_FACTS_OF_STATUS) if key in payload}
         return fold
 
     def receive(self, events: Sequence[RunEvent]) -> None:
@@ -90,6 +93,7 @@ class RunFold:
             "status": self.status,
             "steps": [dict(step) for step in self.steps.values()],
             "messages": [_describe_message(message_id, message) for message_id, message in self.messages.items()],
+            "requests": list(self.requests.values()),
             **self.facts,
         }
 
@@ -97,7 +101,8 @@ class RunFold:
         self.status: str | None = None
         self.steps: dict[str, dict[str, Any]] = {}
         self.messages: dict[str, Message] = {}
-        self.facts: dict[str, Any] = {}  # progress, output, error, plan, request: those that there are
+        self.requests: dict[str, Payload] = {}  # open ones
+        self.facts: dict[str, Any] = {}  # progress, plan, output, error, dueAt: those that there are
 
     def _is_taken_back(self, cursor: Cursor) -> bool:
         return any(cursor.attempt < first.attempt and cursor.seq >= first.seq for first in self._rewinds)
@@ -108,10 +113,18 @@ class RunFold:
         self._clear()
 
     def _apply(self, event: RunEvent) -> None:
+        if event.attempt > self.cursor.attempt and event.payload.get("status") == RunStatus.RUNNING:
+            _begin_attempt(self)
         self.cursor = event.cursor
         apply = _APPLY.get(event.type)
         if apply is not None:
             apply(self, event)
+
+
+def _begin_attempt(fold: RunFold) -> None:
+    """What isn't committed is said again: after a loss, a failure, or a wait at which nobody held the run."""
+    fold.messages = {key: message for key, message in fold.messages.items() if message.completed}
+    fold.facts.pop("progress", None)
 
 
 def _apply_status(fold: RunFold, event: RunEvent) -> None:
@@ -120,11 +133,12 @@ def _apply_status(fold: RunFold, event: RunEvent) -> None:
         return
     fold.status = status
     if status == RunStatus.RETRYING:
-        fold.messages.clear()  # the next attempt says them again
-    if status == RunStatus.RETRYING or status in FINAL_STATUSES:
+        _begin_attempt(fold)  # though it may still be told by the attempt that failed
+    if status in FINAL_STATUSES:
         fold.facts.pop("progress", None)
-        fold.facts.pop("request", None)
-    for key in ("output", "error"):
+        fold.requests.clear()
+    for key in _FACTS_OF_STATUS:
+        fold.facts.pop(key, None)  # what an earlier status said is no longer how the run stands
         if key in event.payload:
             fold.facts[key] = event.payload[key]
 
@@ -161,13 +175,17 @@ def _end_step(fold: RunFold, event: RunEvent, status: StepStatus, result_key: st
         step.pop("progress", None)
         step["status"] = status.value
         step[result_key] = event.payload.get(result_key)
+        if event.payload.get("willRetry") is True:
+            step["willRetry"] = True
 
 
 def _apply_step_reset(fold: RunFold, event: RunEvent) -> None:
     step_id = _step_id(event)
     if step_id is not None:
         fold.steps.pop(step_id, None)
-        fold.messages = {key: message for key, message in fold.messages.items() if message.step_id != step_id}
+        fold.messages = {
+            key: message for key, message in fold.messages.items() if message.completed or message.step_id != step_id
+        }
 
 
 def _apply_message_started(fold: RunFold, event: RunEvent) -> None:
@@ -189,12 +207,15 @@ def _apply_message_completed(fold: RunFold, event: RunEvent) -> None:
 
 
 def _apply_input_requested(fold: RunFold, event: RunEvent) -> None:
-    fold.facts["request"] = event.payload
+    request_id = event.payload.get("requestId")
+    if isinstance(request_id, str):
+        fold.requests[request_id] = event.payload
 
 
 def _apply_input_resolved(fold: RunFold, event: RunEvent) -> None:
-    del event
-    fold.facts.pop("request", None)
+    request_id = event.payload.get("requestId")
+    if isinstance(request_id, str):
+        fold.requests.pop(request_id, None)
 
 
 def _message(fold: RunFold, event: RunEvent) -> Message | None:

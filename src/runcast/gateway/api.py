@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
 from runcast.app import Runcast
+from runcast.core.access import KEY_HOLDER, LOCAL_USER
 from runcast.errors import RuncastError
 from runcast.events import START, RunStatus
 from runcast.gateway import sse
@@ -158,12 +159,18 @@ def _add_run_routes(router: APIRouter, runs: RunService, connections: Connection
     @router.post("/runs/{run_id}/input", status_code=202, tags=["runs"])
     async def answer_run(run_id: RunId, body: AnswerBody, request: Request) -> RunReceipt:
         """Answer what the run asks, once. Without `requestId` its only open request is meant."""
-        return _receipt(await runs.answer(run_id, body.request_id, body.value, body.by), request)
+        return _receipt(await runs.answer(run_id, body.request_id, body.value, _answered_by(request, body.by)), request)
 
     @router.post("/runs/{run_id}/undo", status_code=201, tags=["runs"], response_model=RunReceipt, responses=_UNDOING)
     async def undo_run(run_id: RunId, request: Request) -> Response:
         """Undo the steps of an ended run, the last first, in a run of its own. 200 if there is one already."""
         return _answer_created(*await runs.undo(run_id), request)
+
+
+def _answered_by(request: Request, said: str | None) -> str | None:
+    """Who answers: whom the application around us knows; else, as keys have no names, who they say they are."""
+    principal = request.scope.get("principal", LOCAL_USER)
+    return said if principal is LOCAL_USER or principal is KEY_HOLDER else principal.name
 
 
 def _add_event_routes(router: APIRouter, runs: RunService, history: History, connections: Connections) -> None:

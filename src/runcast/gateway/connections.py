@@ -73,13 +73,18 @@ class Connections:
         self._max_watchers: Final = max_watchers
         self._watching: Final[set[Connection]] = set()
         self._places = 0  # taken: by watchers, also those that are still being joined, and by sockets of many runs
+        self._runless = 0  # sockets that hear statuses and follow no run just now
         self._stopping: Final = asyncio.Event()
         self._log: Final = log.bind()  # made once: a storm of connects passes it, whatever the level
 
     @property
     def count(self) -> int:
-        """How many watchers of runs there are."""
-        return len(self._watching)
+        """How many watchers of runs there are, and sockets that follow statuses alone."""
+        return len(self._watching) + self._runless
+
+    def count_runless(self, change: int) -> None:
+        """Count sockets that hear statuses and follow no run."""
+        self._runless += change
 
     def report_watchers(self, *, limit: int) -> tuple[WatcherReport, ...]:
         """Some of the watchers of runs, in no order."""
@@ -157,6 +162,22 @@ class Connections:
         except BaseException:
             self._places -= 1
             raise
+        return self._add(watcher, transport), watcher
+
+    def open_joined(
+        self, run_id: str, *, after: Cursor, outlet: Outlet, transport: Transport
+    ) -> tuple[Connection, PushedWatcher] | None:
+        """The same at once, if the run is joined here already; else None.
+
+        Raises:
+            UnavailableError: there is no place left.
+
+        """
+        self.check_capacity()
+        watcher = self._hub.push_joined(run_id, after=after, outlet=outlet)
+        if watcher is None:
+            return None
+        self._places += 1
         return self._add(watcher, transport), watcher
 
     def close(self, connection: Connection) -> None:

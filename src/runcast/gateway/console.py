@@ -18,7 +18,7 @@ from runcast.gateway.mounting import path_in
 STATIC_DIR: Final = Path(__file__).parent / "static"
 _RUN_PAGE_PATH: Final = re.compile(r"/runs/(?!stats$)[^/]+")
 _CONTENT_SECURITY_POLICY: Final = (
-    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; object-src 'none'; "
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 # Swagger UI sets styles from its script.

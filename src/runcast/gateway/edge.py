@@ -1,19 +1,27 @@
 """The edge: every request passes here once. Where does it come from, who sends it, is its body too large?
 
 Sets `scope["principal"]` where a key is asked for: at everything that tells of runs or changes them. The console's own
-files, the probes and the API's description tell nothing. Where a request comes from is always checked.
+files, the probes and the API's description tell nothing. Where a request comes from is always checked. An application
+that Runcast is embedded in may say itself who asks; then it is asked in the key's stead.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runcast.core.access import AccessPolicy, Credentials
-from runcast.errors import RuncastError, TooLargeError
+from runcast.core.access import AccessPolicy, Credentials, Principal
+from runcast.errors import RuncastError, TooLargeError, UnauthorizedError
 from runcast.gateway.console import is_page
 from runcast.gateway.mounting import path_in
-from runcast.gateway.problems import problem_of
+from runcast.gateway.problems import problem_of, problem_of_http
+
+Authorize = Callable[[HTTPConnection], Awaitable[Principal | str | None]]
+"""Says who sends a request or opens a WebSocket: a name, or None for somebody unknown. May raise `HTTPException`."""
 
 _KEYED_PREFIXES: Final = ("/runs", "/runners", "/ws")
 _SECURITY_HEADERS: Final = (
@@ -26,10 +34,19 @@ _SECURITY_HEADERS: Final = (
 class Edge:
     """ASGI middleware, the outermost."""
 
-    def __init__(self, app: ASGIApp, *, policy: AccessPolicy, max_body_bytes: int, has_pages: bool = True) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        policy: AccessPolicy,
+        max_body_bytes: int,
+        has_pages: bool = True,
+        authorize: Authorize | None = None,
+    ) -> None:
         self._app: Final = app
         self._policy: Final = policy
         self._max_body_bytes: Final = max_body_bytes
+        self._authorize: Final = authorize
         self._has_pages: Final = has_pages  # without them what looks like a page is data, and needs the key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,15 +54,15 @@ class Edge:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        refusal = self._refuse(scope)
+        refusal = await self._refuse(scope)
         if refusal is not None:
-            await problem_of(refusal)(scope, receive, send)
+            await refusal(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._app(scope, receive, send)
         else:
             await self._app(_as_json(scope), _bounded(receive, self._max_body_bytes), _with_security_headers(send))
 
-    def _refuse(self, scope: Scope) -> RuncastError | None:
+    async def _refuse(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         credentials = Credentials(
             host=headers.get("host"),
@@ -54,16 +71,30 @@ class Edge:
             subprotocols=scope.get("subprotocols", ()),
         )
         if (refusal := self._policy.check_origin(credentials)) is not None:
-            return refusal
+            return problem_of(refusal)
         if self._needs_key(scope):
-            principal = self._policy.identify(credentials)
-            if isinstance(principal, RuncastError):
-                return principal
-            scope["principal"] = principal
+            try:
+                scope["principal"] = await self._identify(scope, credentials)
+            except RuncastError as error:
+                return problem_of(error)
+            except HTTPException as error:
+                return problem_of_http(error)
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_body_bytes:
-            return _too_large(self._max_body_bytes)
+            return problem_of(_too_large(self._max_body_bytes))
         return None
+
+    async def _identify(self, scope: Scope, credentials: Credentials) -> Principal:
+        if self._authorize is None:
+            known = self._policy.identify(credentials)
+            if isinstance(known, RuncastError):
+                raise known
+            return known
+        # What it raises besides HTTPException goes through to the application: nobody comes in by a mistake.
+        found = await self._authorize(HTTPConnection(scope))
+        if not found:
+            raise UnauthorizedError("sign in first")
+        return Principal(found) if isinstance(found, str) else found
 
     def _needs_key(self, scope: Scope) -> bool:
         return path_in(scope).startswith(_KEYED_PREFIXES) and not (self._has_pages and is_page(scope))

@@ -14,7 +14,7 @@ from websockets.http11 import Request
 
 from runcast.gateway.socket import GatewaySocket, Handler
 
-_WANTED: Final = frozenset(
+WANTED_HEADERS: Final = frozenset(
     {
         b"authorization",
         b"connection",
@@ -55,7 +55,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         headers = Headers()
         for name, value in self.scope["headers"]:
-            if name in _WANTED:
+            if name in WANTED_HEADERS:
                 headers[name.decode("ascii")] = value.decode("latin-1")
         request = Request(
             path=self.url.decode("ascii", "replace"),

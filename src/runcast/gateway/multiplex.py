@@ -13,7 +13,7 @@ Limits: `MAX_SUBSCRIPTIONS` of a socket, above it an error frame; `MAX_MISTAKES`
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -70,6 +70,10 @@ class Multiplex:
         self._followed: Final[dict[str, asyncio.Task[None]]] = {}  # by run id
         self._waiting: Final[asyncio.Queue[LoggedEvent | None]] = asyncio.Queue(MAX_WAITING_STATUSES)  # None: a gap
         self._turn: Final = asyncio.Lock()  # first come, first served
+        self._is_open = False
+        self._is_runless = (
+            False  # whether it counts as a connection by itself: it hears statuses, and follows no run that counts
+        )
         self._has_overflowed = False
         self._mistakes = 0
         self._close: Close | None = None
@@ -81,7 +85,7 @@ class Multiplex:
             UnavailableError: statuses can't be had now, or the gateway has no place left.
 
         """
-        with self._connections.take_place():
+        with self._connections.take_place(), self._counted():
             undo_gap = self._log.on_gap(lambda: self._receive_status(None))
             try:
                 unsubscribe = await self._log.on_status(self._receive_status)
@@ -93,6 +97,21 @@ class Multiplex:
             finally:
                 undo_gap()
         return ending, self._close
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._is_open = True
+        self._count()
+        try:
+            yield
+        finally:
+            self._is_open = False  # before the last of its runs is forgotten
+            self._count()
+
+    def _count(self) -> None:
+        is_runless = self._is_open and self._interests.is_any and not self._followed
+        self._connections.count_runless(is_runless - self._is_runless)
+        self._is_runless = is_runless
 
     def _receive_status(self, event: LoggedEvent | None) -> None:
         if not self._interests.is_any:
@@ -145,6 +164,7 @@ class Multiplex:
         if frame.type == "subscribe" and len(self._followed) + len(self._interests.tags) >= MAX_SUBSCRIPTIONS:
             raise SubscriptionLimitError(MAX_SUBSCRIPTIONS)
         self._interests.receive(frame)
+        self._count()
         if frame.run_id is None:
             await self._confirm(frame)
         elif frame.type == "subscribe":
@@ -165,11 +185,17 @@ class Multiplex:
             await self._send_error(taken, run_id)
             return
         task = self._followed[run_id] = asyncio.create_task(self._follow(run_id, after), name=f"follow-{run_id[:64]}")
-        task.add_done_callback(lambda done: self._followed.pop(run_id, None) if self._is_of(run_id, done) else None)
+        self._count()
+        task.add_done_callback(lambda done: self._forget(run_id) if self._is_of(run_id, done) else None)
 
     async def _unsubscribe(self, run_id: str) -> None:
-        await end_tasks(self._followed.pop(run_id, None))
+        await end_tasks(self._forget(run_id))
         await self._send_control("bye", {"reason": ByeReason.UNSUBSCRIBED}, run_id)
+
+    def _forget(self, run_id: str) -> asyncio.Task[None] | None:
+        task = self._followed.pop(run_id, None)
+        self._count()
+        return task
 
     def _is_of(self, run_id: str, task: asyncio.Task[None]) -> bool:
         """Whether the task is still the one that follows the run: it may have been subscribed to again."""

@@ -9,12 +9,18 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from runcast.errors import InvalidInputError, RuncastError
+from runcast.errors import InvalidInputError, RuncastError, UnauthorizedError
 
 log = structlog.get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
 _MAX_REASON_BYTES: Final = 123  # of a WebSocket close frame
+_HTTP_CODES: Final = {
+    401: UnauthorizedError.code,
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+}
 Handler = Callable[[Request, Any], Awaitable[JSONResponse]]
 
 
@@ -31,6 +37,14 @@ def problem_of(error: RuncastError) -> JSONResponse:
     """One of our own errors as a response."""
     field = error.field if isinstance(error, InvalidInputError) else None
     return problem(error.http_status, code=error.code, title=error.title, detail=str(error), field=field)
+
+
+def problem_of_http(error: HTTPException) -> JSONResponse:
+    """One of the framework's errors as a response, with the headers that it brings."""
+    code = _HTTP_CODES.get(error.status_code, "http_error")
+    answer = problem(error.status_code, code=code, title=error.detail, detail=error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def close_reason(error: RuncastError) -> str:
@@ -69,10 +83,7 @@ async def _on_validation_error(_: Request, error: Any) -> JSONResponse:
 async def _on_http_exception(_: Request, error: Any) -> JSONResponse:
     if isinstance(error.__cause__, RuncastError):  # raised while the body was read, and wrapped by the framework
         return problem_of(error.__cause__)
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    return problem(
-        error.status_code, code=codes.get(error.status_code, "http_error"), title=error.detail, detail=error.detail
-    )
+    return problem_of_http(error)
 
 
 async def _on_exception(request: Request, error: Any) -> JSONResponse:

@@ -12,14 +12,16 @@ from runcast.app import Runcast
 from runcast.config import Settings
 from runcast.core.access import AccessPolicy
 from runcast.gateway.api import create_api, describe_api
+from runcast.gateway.artifacts import ArtifactsAsTheyAre, create_artifact_routes
 from runcast.gateway.console import ConsolePages, console_routes
-from runcast.gateway.edge import Edge
+from runcast.gateway.edge import Authorize, Edge
 from runcast.gateway.mounting import prefix_of
 from runcast.gateway.problems import add_problem_handlers
 from runcast.gateway.tags import RunTags
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import RunLog, RunStore
+from runcast.services.artifacts import ArtifactService
 from runcast.services.history import History
 from runcast.services.hub import RunHub
 from runcast.services.runs import RunService
@@ -36,15 +38,21 @@ def create_app(
     hub: RunHub,
     sockets: WebSocketService,
     stats: StatsService,
+    artifacts: ArtifactService,
     has_console: bool = True,
+    authorize: Authorize | None = None,
 ) -> ASGIApp:
-    """The whole server over started parts; without the console it may be mounted anywhere."""
+    """The whole server over started parts; without the console it may be mounted anywhere.
+
+    `authorize` says who asks where it isn't the key that does.
+    """
     api = FastAPI(title="Runcast", docs_url=None, redoc_url=None, openapi_url=None)
     add_problem_handlers(api)
     history = History(log=log, store=store)
     api.include_router(
         create_api(app=app, runs=runs, store=store, log=log, history=history, hub=hub, sockets=sockets, stats=stats)
     )
+    api.include_router(create_artifact_routes(artifacts))
     _add_sockets(api, sockets, RunTags(runs.get))
     description = describe_api(api.routes)
 
@@ -56,8 +64,14 @@ def create_app(
     if has_console:
         api.router.routes.extend(console_routes())
     # Event streams are let through as they are: text/event-stream is among the types that this never compresses.
-    served = GZipMiddleware(ConsolePages(api) if has_console else api, minimum_size=1024)
-    return Edge(served, policy=_policy_of(settings), max_body_bytes=settings.max_body_bytes, has_pages=has_console)
+    pages = ConsolePages(api) if has_console else api
+    return Edge(
+        ArtifactsAsTheyAre(pages, otherwise=GZipMiddleware(pages, minimum_size=1024)),
+        policy=_policy_of(settings, is_identified=authorize is not None),
+        max_body_bytes=settings.max_body_bytes,
+        has_pages=has_console,
+        authorize=authorize,
+    )
 
 
 def create_upgrades(settings: Settings, *, runs: RunService, sockets: WebSocketService) -> Upgrades:
@@ -65,11 +79,12 @@ def create_upgrades(settings: Settings, *, runs: RunService, sockets: WebSocketS
     return Upgrades(policy=_policy_of(settings), sockets=sockets, tags=RunTags(runs.get))
 
 
-def _policy_of(settings: Settings) -> AccessPolicy:
+def _policy_of(settings: Settings, *, is_identified: bool = False) -> AccessPolicy:
     return AccessPolicy(
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         allowed_hosts=(*settings.allowed_hosts, settings.host),
         allowed_origins=settings.allowed_origins,
+        is_identified=is_identified,
     )
 
 

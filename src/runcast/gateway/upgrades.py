@@ -4,11 +4,11 @@ The same decisions that the edge takes for requests, before the handshake is ans
 as a problem. What can only be known of the run is said afterwards, by a close code.
 """
 
+from collections.abc import Coroutine
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote
 
-from starlette.datastructures import QueryParams
 from starlette.responses import JSONResponse
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -31,8 +31,8 @@ class Upgrades:
         self._sockets: Final = sockets
         self._tags: Final = tags
 
-    async def __call__(self, socket: GatewaySocket, request: Request) -> None:
-        """Answer the request, and serve what it asks for."""
+    def __call__(self, socket: GatewaySocket, request: Request) -> Coroutine[Any, Any, None] | None:
+        """See `Handler`: answer the request, and serve what it asks for."""
         path, _, query = request.path.partition("?")
         before, _, run_id = unquote(path).partition(f"{RUNS_PATH}/")
         has_run = not before and bool(run_id) and "/" not in run_id
@@ -40,13 +40,14 @@ class Upgrades:
             socket.reject(refusal)
         elif has_run:
             if _accept(socket, request):
-                await self._sockets.open_run(socket, run_id, QueryParams(query))
+                return self._sockets.open_run(socket, run_id, query)
         elif path == RUNS_PATH:
             socket.listen()
             if _accept(socket, request):
-                await self._sockets.open_runs(socket, self._tags)
+                return self._sockets.open_runs(socket, self._tags)
         else:
             socket.reject(_as_response(_not_found(path)))
+        return None
 
     def _refuse(self, request: Request) -> Response | None:
         credentials = _credentials_in(request.headers)

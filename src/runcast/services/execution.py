@@ -21,7 +21,8 @@ from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStat
 from runcast.ports import RunLog, RunStore
 from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange, Step
 from runcast.runners import Runner
-from runcast.services.journal import Artifacts, Children, Past, RunJournal
+from runcast.services.artifacts import ArtifactService
+from runcast.services.journal import Children, Past, RunJournal
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.takeover import take_over
@@ -96,7 +97,7 @@ class Execution:
         limits: ExecutionLimits,
         slot: Slot,
         children: Children,
-        artifacts: Artifacts,
+        artifacts: ArtifactService,
     ) -> None:
         self.outcome = Outcome.BROKEN
         self.error: RunError | None = None  # why it failed, once it has ended

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, TypeVar
 
+from runcast.concurrency import end_tasks
 from runcast.core.delivery import Feed
 from runcast.errors import RunNotFoundError, UnavailableError
 from runcast.events import START, Cursor, format_ts
@@ -77,6 +78,7 @@ class RunHub:
     async def close(self) -> None:
         """Let everything go. Watchers are the gateway's to close."""
         await self._lookout.close()
+        await end_tasks(*self._joins.values())
         if self._drops:
             await asyncio.wait(self._drops)
         for live in self._runs.values():
@@ -111,6 +113,15 @@ class RunHub:
         """
         return await self._add(run_id, lambda live, feed: PushedWatcher(live, feed, after=after, outlet=outlet))
 
+    def push_joined(self, run_id: str, *, after: Cursor, outlet: Outlet) -> PushedWatcher | None:
+        """The same at once, if the run is joined already; else None."""
+        live = self._runs.get(run_id)
+        if live is None or live.feed is None:
+            return None
+        watcher = PushedWatcher(live, live.feed, after=after, outlet=outlet)
+        live.apart.add(watcher)
+        return watcher
+
     def release(self, watcher: PulledWatcher | PushedWatcher) -> None:
         """Let a watcher go, and its run if it was the last."""
         watcher.close()
@@ -135,6 +146,8 @@ class RunHub:
         try:
             return await asyncio.shield(join)
         except asyncio.CancelledError:
+            if join.cancelled():  # by `close`; who waits for it wasn't cancelled, and is told why
+                raise UnavailableError("this gateway stops; try again") from None
             # Perhaps nobody else asked; then the run must not stay joined for nobody.
             join.add_done_callback(lambda _: self._drop_soon(self._runs.get(run_id)))
             raise

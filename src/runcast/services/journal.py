@@ -14,10 +14,11 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from runcast.core.replay import Replay, is_committed
 from runcast.events import EventType, RequestKind, RunStatus, StepStatus
-from runcast.journaling import BegunMessage, BegunStep, KeptArtifact
+from runcast.journaling import BegunMessage, BegunStep
 from runcast.messages import told_text
 from runcast.ports import RunStore
-from runcast.records import Answer, Memo, Request, Run, RunError, Step, Undo
+from runcast.records import Answer, Artifact, Memo, Request, Run, RunError, Step, Undo
+from runcast.services.artifacts import ArtifactService, memo_of, read_memo, told_of
 from runcast.services.outages import outlast_outages
 from runcast.services.questions import Questions
 from runcast.services.waiting import Wait, Waits
@@ -42,24 +43,6 @@ class Children(Protocol):
         ...
 
 
-class Artifacts(Protocol):
-    """How a run keeps what it has made."""
-
-    async def keep(
-        self,
-        run_id: str,
-        artifact_id: str,
-        name: str,
-        *,
-        data: bytes | None,
-        path: Path | None,
-        url: str | None,
-        content_type: str | None,
-    ) -> KeptArtifact:
-        """Keep it under its id; keeping it again replaces it."""
-        ...
-
-
 class RunJournal:
     """`journaling.Journal` over a writer."""
 
@@ -71,7 +54,7 @@ class RunJournal:
         store: RunStore,
         waits: Waits,
         children: Children,
-        artifacts: Artifacts,
+        artifacts: ArtifactService,
         past: Past,
     ) -> None:
         self.is_closed = False  # whether what the runner says is dropped: the run is parked
@@ -242,24 +225,20 @@ class RunJournal:
         url: str | None,
         content_type: str | None,
         step_id: str | None,
-    ) -> KeptArtifact:
+    ) -> Artifact:
         """See `Journal.add_artifact`."""
-        artifact_id = f"artifact-{self._take_turn('artifact')}"
-        key = f"artifact:{artifact_id}"
-        if (known := self._memos.get(key)) is not None:
-            return KeptArtifact(artifact_id, known["name"], known["contentType"], known.get("bytes"), known["url"])
-        kept = await self._artifacts.keep(
-            self._writer.run_id, artifact_id, name, data=data, path=path, url=url, content_type=content_type
+        turn = self._take_turn("artifact")
+        run_id, artifact_id = self._writer.run_id, f"artifact-{turn}"
+        if (known := self._memos.get(f"artifact:{artifact_id}")) is not None:
+            return read_memo(run_id, artifact_id, known)
+        artifact = await self._artifacts.add(
+            run_id, artifact_id, name, data=data, path=path, url=url, content_type=content_type, others=turn - 1
         )
-        told: dict[str, Any] = {"name": kept.name, "contentType": kept.content_type, "url": kept.url}
-        if kept.size is not None:
-            told["bytes"] = kept.size
-        memo = self._remember(key, told)
-        seq = self._write_fact(
-            EventType.ARTIFACT, {"artifactId": artifact_id, **told}, Facts(memo=memo), step_id=step_id
-        )
+        memo = memo_of(artifact)
+        self._memos[memo.key] = memo.value
+        seq = self._write_fact(EventType.ARTIFACT, told_of(artifact), Facts(memo=memo), step_id=step_id)
         await self._commit(seq)
-        return kept
+        return artifact
 
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         """See `Journal.list_undoable`."""

@@ -274,7 +274,9 @@ class LiveRun:
             return await self._history_reader.read(after)
         except UnavailableError as error:
             log.warning("❌ neither log nor archive can be read", run_id=self.run_id, error=str(error))
-            return ()
+        except Exception:  # it is tried again like any other, after a pause
+            log.exception("❌ reading a run's history failed", run_id=self.run_id)
+        return ()
 
     async def _read_past(self, after: Cursor) -> Sequence[LoggedEvent]:
         events = await self._history_reader.read(after)

@@ -11,7 +11,8 @@ Heartbeats don't wait for any of this.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import cycle, islice
 from typing import Final, Protocol
 
@@ -91,12 +92,14 @@ class Lookout:
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
-            due += self._heartbeat_seconds / 2 / TICK_SLICES
+            # A process that was frozen doesn't make up for the heartbeats it has missed.
+            due = max(due + self._heartbeat_seconds / 2 / TICK_SLICES, loop.time())
             await asyncio.sleep(due - loop.time())
             now = next(ticks)
             for run_id, run in tuple(self._watched().items()):
                 if hash(run_id) % TICK_SLICES == now:
-                    run.tick()
+                    with _spare_others(run_id):
+                        run.tick()
 
     async def _look_out(self) -> None:
         while True:
@@ -130,6 +133,9 @@ class Lookout:
             reason = str(error) or "it doesn't answer"
             log.warning("❌ the log can't be asked how far the runs have got", runs=len(runs), error=reason)
             return
+        except Exception:  # the key of one run may hold something else; the database is asked all the same
+            log.exception("❌ asking the log how far the runs have got failed", runs=len(runs))
+            return
         _tell(runs, dict(zip(runs, lasts, strict=True)))
 
     async def _look_into_database(self, runs: Mapping[str, WatchedRun]) -> None:
@@ -138,9 +144,22 @@ class Lookout:
         except UnavailableError as error:
             log.warning("❌ the database can't be asked how far the runs have got", runs=len(runs), error=str(error))
             return
+        except Exception:  # the next look is to come
+            log.exception("❌ asking the database how far the runs have got failed", runs=len(runs))
+            return
         _tell(runs, {run_id: head.last for run_id, head in heads.items()})
 
 
 def _tell(runs: Mapping[str, WatchedRun], lasts: Mapping[str, Cursor]) -> None:
     for run_id, last in lasts.items():
-        runs[run_id].receive_last(last)
+        with _spare_others(run_id):
+            runs[run_id].receive_last(last)
+
+
+@contextmanager
+def _spare_others(run_id: str) -> Iterator[None]:
+    """What goes wrong with one run isn't to end the look at all the others."""
+    try:
+        yield
+    except Exception:
+        log.exception("❌ a watched run failed; the others go on", run_id=run_id)

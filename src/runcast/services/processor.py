@@ -29,10 +29,11 @@ from runcast.errors import (
 )
 from runcast.events import LoggedEvent
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
-from runcast.records import Claim, Job, Run, RunError
+from runcast.records import Claim, Job, Run, RunError, Schedule
+from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
 from runcast.services.handover import Handover
-from runcast.services.journal import Artifacts, Children
+from runcast.services.journal import Children
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.runs import RunService, run_id_of
@@ -63,7 +64,7 @@ class RunProcessor:
         shutdown_seconds: float,
         limits: ExecutionLimits,
         children: Children,
-        artifacts: Artifacts,
+        artifacts: ArtifactService,
     ) -> None:
         self._app: Final = app
         self._store: Final = store
@@ -86,8 +87,11 @@ class RunProcessor:
         self._jobs: set[asyncio.Task[None]] = set()
         self._errands: set[asyncio.Task[None]] = set()  # what control messages have set going
 
-    async def run(self) -> None:
-        """Take and execute runs. Cancelled, it lets runs finish for `shutdown_seconds` and gives back the rest."""
+    async def run(self, *, retire: asyncio.Event | None = None, finish_seconds: float = 0) -> None:
+        """Take and execute runs. Cancelled, it lets runs finish for `shutdown_seconds` and gives back the rest.
+
+        Once `retire` is set it takes no more, lets those it has finish for `finish_seconds`, and returns.
+        """
         await self._renew_lease()
         unsubscribe = taking = None
         heartbeat = asyncio.create_task(self._heartbeat(), name="heartbeat")
@@ -95,8 +99,8 @@ class RunProcessor:
             unsubscribe = await self._log.on_control(self._receive_control)
             log.info("worker is ready", worker_id=self._worker_id, runners=sorted(self._app.runners))
             taking = asyncio.create_task(self._take_jobs(), name="take-jobs")
-            await asyncio.wait([taking])
-            taking.result()
+            await self._work_until(retire, taking)
+            await self._finish_runs(taking, finish_seconds)
         finally:
             self._is_taking = False
             await end_tasks(taking)
@@ -107,7 +111,31 @@ class RunProcessor:
             with contextlib.suppress(UnavailableError):
                 await self._store.end_lease(self._worker_id)
 
+    def give_up(self) -> None:
+        """Write no more of any run, as a process that has died. Its runs are another worker's when it is cancelled."""
+        for execution in tuple(self._executions.values()):
+            execution.give_up()
+
+    async def _work_until(self, retire: asyncio.Event | None, taking: asyncio.Task[None]) -> None:
+        retiring = asyncio.create_task((retire or asyncio.Event()).wait(), name="retirement")
+        try:
+            await asyncio.wait([taking, retiring], return_when=asyncio.FIRST_COMPLETED)
+            if taking.done():
+                taking.result()
+        finally:
+            await end_tasks(retiring)
+
+    async def _finish_runs(self, taking: asyncio.Task[None], seconds: float) -> None:
+        self._is_taking = False
+        await end_tasks(taking)
+        for execution in tuple(self._executions.values()):
+            execution.park()  # what waits goes on elsewhere
+        if self._jobs:
+            log.info("worker takes no more runs; those it has may finish", runs=len(self._jobs), seconds=seconds)
+            await asyncio.wait(self._jobs, timeout=seconds)
+
     async def _take_jobs(self) -> None:
+        await outlast_outages(lambda: self._queue.set_schedules(_schedules_of(self._app)))
         while True:
             await self._slots.wait_free()
             active = await self._queue.take()
@@ -282,3 +310,16 @@ class RunProcessor:
             await asyncio.wait(self._jobs, timeout=_GIVING_BACK_SECONDS)
             await end_tasks(*self._jobs)
         await end_tasks(*self._errands)
+
+
+def _schedules_of(app: Runcast) -> dict[str, Schedule]:
+    return {
+        runner.name: Schedule(
+            cron=runner.options.cron,
+            timezone=runner.options.timezone,
+            job_name=runner.name,
+            data={"runner": runner.name, "tags": ["schedule"]},
+        )
+        for runner in app.runners.values()
+        if runner.options.cron is not None
+    }

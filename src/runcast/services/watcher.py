@@ -175,20 +175,23 @@ class PushedWatcher(Watcher):
         self._is_in_step = False  # then the subscription stands still: it stands where the broadcast does
         self._reading: asyncio.Task[None] | None = None
 
-    async def start(self, *, from_snapshot: bool) -> None:
-        """Say hello, give the snapshot if one is wanted and can be made, and begin."""
+    def start(self) -> None:
+        """Say hello, and begin."""
         hello = self.outlet.wire.encode([self.hello()])
-        if from_snapshot:
-            self.outlet.write(hello)
-            snapshot = await self.take_snapshot()
-            if self._is_closed:  # the read may outlive the peer: not everything that is waited for can be cancelled
-                return
-            if snapshot is not None:
-                self._write(snapshot)
-        elif self._subscription.need is Need.TAKE:  # mostly: then one write says it all
-            self.outlet.write(hello + self._take())
-        else:
-            self.outlet.write(hello)
+        if self._subscription.need is Need.TAKE:  # mostly: then one write says it all
+            hello += self._take()
+        self.outlet.write(hello)
+        self._is_live = True
+        self.wake()
+
+    async def start_from_snapshot(self) -> None:
+        """Say hello, give the snapshot if one can be made, and begin."""
+        self._write(self.hello())
+        snapshot = await self.take_snapshot()
+        if self._is_closed:  # the read may outlive the peer: not everything that is waited for can be cancelled
+            return
+        if snapshot is not None:
+            self._write(snapshot)
         self._is_live = True
         self.wake()
 

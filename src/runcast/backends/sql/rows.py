@@ -29,18 +29,14 @@ _REQUEST_NAMES: Final = [column.name for column in REQUEST_COLUMNS]
 def run_of(row: Row[Any]) -> Run:
     """The run in a row of `RUN_COLUMNS`."""
     values = dict(zip(_RUN_NAMES, row, strict=True))
-    last = Cursor(values.pop("last_attempt"), values.pop("last_seq"))
+    values["last"] = Cursor(values.pop("last_attempt"), values.pop("last_seq"))
     key, most = values.pop("concurrency_key"), values.pop("concurrency_limit")
-    return Run(
-        **{
-            **values,
-            "last": last,
-            "limit": None if key is None else RunLimit(key, most),
-            "status": RunStatus(values["status"]),
-            "tags": tuple(values["tags"]),
-            "error": _error_of(values["error"]),
-        }
-    )
+    if key is not None:
+        values["limit"] = RunLimit(key, most)
+    values["status"] = RunStatus(values["status"])
+    values["tags"] = tuple(values["tags"])
+    values["error"] = _error_of(values["error"])
+    return Run(**values)
 
 
 def row_of_new(run: NewRun, first: LoggedEvent) -> dict[str, Any]:

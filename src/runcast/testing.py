@@ -1,0 +1,423 @@
+"""Runs in tests: against the real log and a real database, at the speed of memory.
+
+    async with RunHarness(app) as harness:
+        result = await harness.run("research", topic="redis", answers=[True])
+    assert result.status == "done"
+    assert result.text == "…"
+
+Redis is one server for the whole test session, the database a file in a temporary folder. What a run would wait for
+comes at once: sleeps and waits before another attempt are skipped by a clock that jumps, people answer from a list.
+One harness at a time: each begins with an empty Redis.
+"""
+
+import asyncio
+import atexit
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+from runcast import leash
+from runcast.app import Runcast
+from runcast.assembly import Parts, make_processor, make_sweeper, migrate, open_parts, utc_now
+from runcast.backends.embedded import prepare_redis
+from runcast.backends.redis_client import close_redis, open_redis
+from runcast.config import Settings
+from runcast.core.lifecycle import is_parked
+from runcast.errors import ConfigurationError, UnavailableError
+from runcast.events import START, EventType, RunEvent, RunStatus, StepStatus, decode_event
+from runcast.ports import RunStore
+from runcast.records import Commit, Job, Request, Run, RunError, Step
+from runcast.services.answering import is_open
+from runcast.services.history import History
+from runcast.services.processor import RunProcessor
+from runcast.services.runs import RunRequest
+
+__all__ = ["RunHarness", "RunResult", "TestRedis"]
+
+_LOOK_SECONDS: Final = 0.003
+_REDIS_START_SECONDS: Final = 20
+_SKIPPED: Final = frozenset({RunStatus.DELAYED, RunStatus.RETRYING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """A run as a test sees it: at its end, or where it waits for an answer that the test has not given."""
+
+    run: Run
+    events: Sequence[RunEvent]
+    steps: Sequence[Step]
+    requests: Sequence[Request]
+    children: Sequence[Run] = field(default=())
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def status(self) -> RunStatus:
+        """How it ended, or what it waits for."""
+        return self.run.status
+
+    @property
+    def output(self) -> Any:
+        """What the runner returned."""
+        return self.run.output
+
+    @property
+    def error(self) -> RunError | None:
+        """Why it failed."""
+        return self.run.error
+
+    @property
+    def text(self) -> str:
+        """The texts of all completed messages, in order."""
+        told = {event.payload["messageId"]: event.payload for event in self.events_of(EventType.MESSAGE_COMPLETED)}
+        return "".join(payload.get("text", "") for payload in told.values())
+
+    @property
+    def open_requests(self) -> Sequence[Request]:
+        """What it asks and nobody has answered yet."""
+        return [request for request in self.requests if request.answer is None and not request.is_resolved]
+
+    def events_of(self, event_type: str) -> Sequence[RunEvent]:
+        """The events of one type, in order."""
+        return [event for event in self.events if event.type == event_type]
+
+
+class RunHarness:
+    """An application with a worker, for one test."""
+
+    def __init__(
+        self, app: Runcast, *, redis_url: str | None = None, data_dir: Path | None = None, **settings: Any
+    ) -> None:
+        self._app: Final = app
+        self._redis_url: Final = redis_url
+        self._data_dir: Final = data_dir
+        self._options: Final = settings
+        self._stack: Final = AsyncExitStack()
+        self._clock: Final = _Clock()
+        self._mortal: _MortalStore | None = None
+        self._parts: Parts | None = None
+        self._settings: Settings | None = None
+        self._processor: RunProcessor | None = None
+        self._working: asyncio.Task[None] | None = None
+        self._nudges = 0
+
+    async def __aenter__(self) -> Self:
+        data_dir = self._data_dir or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="rc-")))
+        redis_url = self._redis_url or TestRedis.shared().url
+        client = open_redis(redis_url)
+        await client.flushall()
+        await close_redis(client)
+        defaults = {"park_seconds": 0, "shutdown_seconds": 0, "database_url": None}
+        settings = self._settings = Settings.load(
+            **{**defaults, **self._options, "redis_url": redis_url, "data_dir": data_dir}
+        )
+        await migrate(settings)
+        self._parts = await self._stack.enter_async_context(open_parts(settings, self._app, clock=self._clock.now))
+        self._mortal = _MortalStore(self._parts.store)
+        self._start_worker()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stop_worker()
+        await self._stack.aclose()
+
+    async def start(self, runner: str | Callable[..., Any], /, **value: Any) -> str:
+        """Create a run and return its id at once. `input` as a mapping stands for arguments with unusual names.
+
+        Raises:
+            InvalidInputError, RunnerNotFoundError: the request can't be executed.
+
+        """
+        name = runner if isinstance(runner, str) else runner.__name__
+        run, _ = await self._open.runs.create(RunRequest(runner=name, input=value))
+        return run.id
+
+    async def run(
+        self,
+        runner: str | Callable[..., Any],
+        /,
+        *,
+        answers: Iterable[Any] = (),
+        crash_after: Iterable[str] = (),
+        timeout_seconds: float = 30,
+        **value: Any,
+    ) -> RunResult:
+        """Execute a run: to its end, or until it asks more than there are answers.
+
+        An answer is True or False for an approval, and the value for other requests. `crash_after` names steps: once
+        each is committed the worker dies, and another goes on.
+
+        Raises:
+            TimeoutError: it has neither ended nor asked within `timeout_seconds`.
+
+        """
+        return await self.settle(
+            await self.start(runner, **value), answers=answers, crash_after=crash_after, timeout_seconds=timeout_seconds
+        )
+
+    async def settle(
+        self,
+        run_id: str,
+        *,
+        answers: Iterable[Any] = (),
+        crash_after: Iterable[str] = (),
+        timeout_seconds: float = 30,
+    ) -> RunResult:
+        """Let a run that was started go on; see `run`."""
+        self._store.doomed = list(crash_after)
+        left = list(answers)
+        async with asyncio.timeout(timeout_seconds):
+            while not await self._is_settled(run_id, left):
+                await asyncio.sleep(_LOOK_SECONDS)
+        return await self.look(run_id)
+
+    async def answer(
+        self, run_id: str, value: Any, *, request_id: str | None = None, by: str | None = None
+    ) -> RunResult:
+        """Answer what a run asks, and let it go on.
+
+        Raises:
+            InvalidInputError: the answer doesn't fit the request.
+            RequestClosedError: it asks nothing.
+
+        """
+        await self._answer(run_id, value, request_id=request_id, by=by)
+        return await self.settle(run_id)
+
+    async def cancel(self, run_id: str) -> RunResult:
+        """Cancel a run and see it end."""
+        await self._open.runs.cancel(run_id)
+        return await self.settle(run_id)
+
+    async def undo(self, run_id: str) -> RunResult:
+        """Undo an ended run; gives the run that undoes it."""
+        run, _ = await self._open.runs.undo(run_id)
+        return await self.settle(run.id)
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, as for a request that nobody answers in time."""
+        self._clock.advance(seconds)
+        await self._sweep()
+
+    async def crash(self) -> None:
+        """Have the worker die, as by kill -9, and another take over what it had."""
+        processor, working = self._processor, self._working
+        assert processor is not None, "the harness is entered first"  # noqa: S101
+        processor.give_up()
+        if working is not None:
+            working.cancel()
+            await asyncio.wait([working])
+        await self._sweep()
+        self._start_worker()
+
+    async def wait_for(self, run_id: str, event_type: str, *, timeout_seconds: float = 30) -> RunEvent:
+        """The first event of a type in a run, once it has happened."""
+        async with asyncio.timeout(timeout_seconds):
+            while True:
+                for event in await self._read_events(run_id):
+                    if event.type == event_type:
+                        return event
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def look(self, run_id: str) -> RunResult:
+        """A run as it is now."""
+        runs = self._open.runs
+        return RunResult(
+            run=await runs.get(run_id),
+            events=await self._read_events(run_id),
+            steps=await runs.list_steps(run_id),
+            requests=await runs.list_requests(run_id),
+            children=await runs.list_children(run_id),
+        )
+
+    @property
+    def _open(self) -> Parts:
+        if self._parts is None:
+            raise ConfigurationError("the harness is not started: `async with RunHarness(app) as harness:`")
+        return self._parts
+
+    @property
+    def _store(self) -> "_MortalStore":
+        assert self._mortal is not None, "the harness is entered first"  # noqa: S101
+        return self._mortal
+
+    async def _is_settled(self, run_id: str, answers: list[Any]) -> bool:
+        if self._working is not None and self._working.done():
+            self._working.result()
+        if self._store.is_dead.is_set():
+            self._store.revive()
+            await self.crash()
+        family = await self._family(run_id)
+        if family[0].status.is_final:
+            return True
+        for run in family:
+            if await self._move(run, answers):
+                return True
+        return False
+
+    async def _move(self, run: Run, answers: list[Any]) -> bool:
+        """Give a run that waits what it waits for. True if the test has to."""
+        if run.status in {RunStatus.AWAITING_APPROVAL, RunStatus.AWAITING_INPUT}:
+            waiting = [
+                each for each in await self._open.runs.list_requests(run.id) if is_open(each, now=self._clock.now())
+            ]
+            if not waiting:
+                return False
+            if not answers:
+                return is_parked(run.status, run.worker_id)
+            await self._answer(run.id, answers.pop(0), request_id=waiting[0].id)
+        elif run.status in _SKIPPED and run.worker_id is None and run.due_at is not None:
+            self._clock.reach(run.due_at)
+            await self._nudge(run)
+        return False
+
+    async def _answer(self, run_id: str, value: Any, *, request_id: str | None, by: str | None = None) -> None:
+        if isinstance(value, bool):
+            # What decides an approval is an object; a test says yes or no.
+            asked = [
+                each for each in await self._open.runs.list_requests(run_id) if each.id == request_id or not request_id
+            ]
+            if asked and asked[-1].kind == "approval":
+                value = {"approved": value}
+        await self._open.runs.answer(run_id, request_id, value, by)
+
+    async def _nudge(self, run: Run) -> None:
+        """Its own job is put off by the queue's clock, which doesn't jump: another one brings it now."""
+        self._nudges += 1
+        await self._open.queue.add(Job(id=f"{run.id}-now-{self._nudges}", name=run.runner, data={"runId": run.id}))
+
+    async def _family(self, run_id: str) -> list[Run]:
+        """A run and those that it has started, and so on."""
+        family = [await self._open.runs.get(run_id)]
+        for run in family:
+            family += await self._open.runs.list_children(run.id)
+        return family
+
+    async def _read_events(self, run_id: str) -> list[RunEvent]:
+        history = History(log=self._open.log, store=self._open.store)
+        found: list[RunEvent] = []
+        cursor = START
+        while page := await history.read(run_id, cursor):
+            found += [decode_event(event.raw) for event in page]
+            cursor = page[-1].cursor
+        return found
+
+    def _start_worker(self) -> None:
+        assert self._settings is not None, "the harness is entered first"  # noqa: S101
+        self._processor = make_processor(self._settings, self._open, store=cast("RunStore", self._store))
+        self._working = asyncio.create_task(self._processor.run(), name="harness-worker")
+
+    async def _stop_worker(self) -> None:
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait([self._working])
+
+    async def _sweep(self) -> None:
+        assert self._settings is not None, "the harness is entered first"  # noqa: S101
+        await make_sweeper(self._settings, self._open).sweep()
+
+
+class TestRedis:
+    """A Redis of the tests' own, on a unix socket in a temporary folder. It ends with the process that started it."""
+
+    __test__ = False  # pytest takes the name for a test's
+    _shared: "TestRedis | None" = None
+
+    def __init__(self) -> None:
+        self._folder: Final = tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True)
+        embedded = prepare_redis(Path(self._folder.name), environ=os.environ)
+        self.url: Final = embedded.url
+        # On a leash: a suite that is killed leaves no server behind.
+        argv = leash.wrap(list(embedded.argv), parent_pid=os.getpid(), python=sys.executable)
+        self._process: Final = subprocess.Popen(  # noqa: S603  # the server that was found
+            argv,
+            stdin=subprocess.DEVNULL if leash.USES_KERNEL else subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        atexit.register(self.stop)
+        self._wait_ready(embedded.socket)
+
+    @classmethod
+    def shared(cls) -> "TestRedis":
+        """The one of this process, started when it is first asked for."""
+        if cls._shared is None or cls._shared._process.poll() is not None:
+            cls._shared = cls()
+        return cls._shared
+
+    def stop(self) -> None:
+        """End the server; its data go with it."""
+        atexit.unregister(self.stop)
+        self._process.kill()
+        self._process.wait()
+        self._folder.cleanup()
+
+    def _wait_ready(self, path: Path) -> None:
+        deadline = time.monotonic() + _REDIS_START_SECONDS
+        while not _answers(path):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise UnavailableError("the Redis for the tests doesn't start")
+            time.sleep(0.01)
+
+
+class _Clock:
+    """The clock of the parts: the real one, and what was skipped."""
+
+    def __init__(self) -> None:
+        self._skipped = timedelta()
+
+    def now(self) -> datetime:
+        return utc_now() + self._skipped
+
+    def advance(self, seconds: float) -> None:
+        self._skipped += timedelta(seconds=seconds)
+
+    def reach(self, moment: datetime) -> None:
+        self._skipped += max(timedelta(), moment - self.now())
+
+
+class _MortalStore:
+    """The worker's store. After a doomed step is committed the worker never hears of it: it is as good as dead."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.doomed: list[str] = []
+        self.is_dead: Final = asyncio.Event()
+        self._store: Final = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def commit(self, commit: Commit) -> None:
+        """See `RunStore.commit`."""
+        await self._store.commit(commit)
+        for step in commit.steps:
+            if step.status is StepStatus.SUCCEEDED and step.name in self.doomed:
+                self.doomed.remove(step.name)
+                self.is_dead.set()
+                await asyncio.Event().wait()
+
+    def revive(self) -> None:
+        """Serve another worker."""
+        self.is_dead.clear()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+            probe.sendall(b"PING\r\n")
+            return probe.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
