@@ -18,9 +18,15 @@ ROOT = Path(__file__).parent.parent
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
-DISTRIBUTION_OF = {"pydantic_settings": "pydantic-settings"}
+DISTRIBUTION_OF = {"pydantic_settings": "pydantic-settings", "pydantic_ai": "pydantic-ai-slim"}
 ASKS_FOR_US = {"pytest"}  # what loads a module of ours where it is installed itself
-COMES_WITH = {"starlette": "fastapi", "pydantic_core": "pydantic"}  # their own bases, in whatever version they need
+COMES_WITH = {
+    "starlette": "fastapi",
+    "pydantic_core": "pydantic",
+    "openai": "pydantic-ai-slim",
+    "anthropic": "pydantic-ai-slim",
+    "httpx2": "mcp",
+}  # their own bases, in whatever version they need
 
 
 def distribution(requirement: str) -> str:
@@ -45,7 +51,12 @@ def third_party_imports() -> set[str]:
 
 def test_all_that_is_imported_is_declared() -> None:
     """`pip install runcast` brings everything that Runcast imports."""
-    declared = {distribution(requirement) for requirement in PROJECT["project"]["dependencies"]}
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    declared = {
+        distribution(requirement)
+        for requirements in (PROJECT["project"]["dependencies"], *extras)
+        for requirement in requirements
+    }
     imported = {DISTRIBUTION_OF.get(name, COMES_WITH.get(name, name)) for name in third_party_imports() - ASKS_FOR_US}
     assert imported - declared == set()
 

@@ -124,7 +124,7 @@ async def test_a_server_that_is_not_there() -> None:
     """Without a connection nothing was sent."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(ToolError, match="can't be reached .*; nothing was sent"):
+    with pytest.raises(ToolError, match=r"can't be reached .*; nothing was sent"):
         await send(f"smtp://127.0.0.1:{port}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from starlette.responses import Response
 
 from runcast.agent.runner import register_prompt_runner
@@ -235,6 +236,7 @@ async def test_a_call_that_publishes_is_never_made_twice() -> None:
     begun = asyncio.Event()
 
     async def publish(text: str) -> None:
+        assert text == "a"
         begun.set()
         await asyncio.Event().wait()
 
@@ -249,7 +251,7 @@ async def test_a_call_that_publishes_is_never_made_twice() -> None:
 async def test_a_model_that_comes_to_no_end_is_stopped() -> None:
     """After so many answers the run fails and names the setting."""
     async with openai.openai_server([Turn(calls=[WAIT])] * 3) as server:
-        with pytest.raises(ModelError, match="2 times .* RUNCAST_MODEL_MAX_STEPS"):
+        with pytest.raises(ModelError, match=r"2 times .* RUNCAST_MODEL_MAX_STEPS"):
             await execute(app_with(settings_for(server, model_max_steps=2)), "Wait for ever")
     assert len(server.asked) == 2
 
@@ -284,7 +286,7 @@ async def test_a_connection_that_breaks_is_no_answer(maker: str) -> None:
 async def test_a_wrong_key_is_refused_and_told_nowhere(maker: str) -> None:
     """The error has the maker's words without the key."""
     async with makers(maker, []) as (_, settings):
-        wrong = settings.model_copy(update={"model_api_key": type(settings.model_api_key)("wrong-secret")})
+        wrong = settings.model_copy(update={"model_api_key": SecretStr("wrong-secret")})
         run, journal = begin_attempt()
         with pytest.raises(ModelError, match="refused with status 401") as caught:
             await app_with(wrong).get_runner(PROMPT_RUNNER)(run, {"prompt": "Hi"})
@@ -336,6 +338,6 @@ def test_settings_that_can_not_work(given: dict[str, str], reason: str) -> None:
 
 def test_without_the_extra_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model without its packages stops the start in words."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match=r"pip install 'runcast\[model\]'"):
         app_with(Settings(model="openai:gpt", model_api_key="k"))  # type: ignore[arg-type] # pydantic makes it a secret

@@ -17,7 +17,8 @@ from tests.support.service import serve
 WORDS = "Redis keeps a stream of entries, and each of them has an id that grows. " * 5
 ARTICLE = f"""<!doctype html><html><head><title>Streams</title><style>b {{color: red}}</style></head><body>
 <nav><a href="/a">Home</a><a href="/b">Shop</a></nav><script>alert("no")</script>
-<article><h1>Streams</h1><p>{WORDS}</p><p>See <a href="https://example.com/more">more</a> of it, &amp; enjoy.</p></article>
+<article><h1>Streams</h1><p>{WORDS}</p>
+<p>See <a href="https://example.com/more">more</a> of it, &amp; enjoy.</p></article>
 <footer>Cookies! Newsletter!</footer></body></html>"""
 
 

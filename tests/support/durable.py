@@ -6,6 +6,8 @@ run, journal = begin_attempt(past, answers=[{"approved": True}])
 run, journal = begin_attempt(past)          # what was committed is there
 """
 
+# ruff: noqa: ARG002 - what a journal promises has arguments that nothing here needs
+
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -139,7 +141,7 @@ class DurableJournal:
         step_id: str | None,
     ) -> KeptArtifact:
         assert data is not None
-        assert path is url is step_id is None
+        assert (path, url, step_id) == (None, None, None)
         self._artifacts += 1
         if self._artifacts <= len(self._past.artifacts):
             return self._past.artifacts[self._artifacts - 1]

@@ -53,6 +53,7 @@ class MailServer:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self.breaks_off:
+            assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()
             return ""
         if self.answer.startswith("2"):

@@ -44,7 +44,7 @@ async def _make(run: RunContext, call: ToolCall, call_id: str, keeps_failure: bo
     run.emit(EventType.TOOL_STARTED, {**about, "input": shown_input})
     try:
         output = to_json(await call.make(run.progress))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - watchers are told of every failure, and it is raised again
         failure = _as_tool_error(call, error)
         described = describe_error(failure)
         told = {"error": {"code": described.code, "message": described.message}}

@@ -70,8 +70,9 @@ def _build_email(values: Values) -> ToolInput:
 
 def _build_event(values: Values) -> ToolInput:
     start = datetime.combine(values["DATE"], values["TIME"]) if "TIME" in values else values["DATE"]
-    seconds = _seconds(values)
-    return CalendarEvent(title=values["TEXT"], start=start, **({} if seconds is None else {"minutes": seconds / 60}))
+    is_timed = "NUMBER" in values or "DURATION" in values
+    about = {"title": values["TEXT"], "start": start, **({"minutes": _seconds(values) / 60} if is_timed else {})}
+    return CalendarEvent.model_validate(about)  # which refuses a part of a minute
 
 
 def _build_page(values: Values) -> ToolInput:
@@ -82,11 +83,11 @@ def _build_pause(values: Values) -> ToolInput:
     return Pause(seconds=_seconds(values))
 
 
-def _seconds(values: Values) -> float | None:
+def _seconds(values: Values) -> float:
     if "NUMBER" in values:
         # Rounded, or 100 ms would be 0.1000000000000001 s.
         return float(round(values["NUMBER"] * values["UNIT"], 6))
-    return values.get("DURATION")
+    return float(values["DURATION"])
 
 
 FORMS: Final = (

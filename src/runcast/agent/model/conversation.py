@@ -1,8 +1,8 @@
 """A conversation with a model, in front of the watchers: it is asked, its calls are made, it is asked again.
 
-Each answer is a step and so is each call, so a later attempt has what was said and done: the model isn't asked twice for
-an answer that is committed, and no call is made twice. An answer's text is a message; it is complete once the answer is
-committed.
+Each answer is a step and so is each call, so a later attempt has what was said and done: the model isn't asked twice
+for an answer that is committed, and no call is made twice. An answer's text is a message; it is complete once the
+answer is committed.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What a process keeps to answer prompts with a model: the settings, checked once. Connections are made for each run."""
+"""What a process keeps to answer prompts with a model: its settings, checked. Connections are made for each run."""
 
 from typing import Any, Final
 

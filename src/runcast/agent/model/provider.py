@@ -1,4 +1,4 @@
-"""Which model is asked, by the settings, and what its maker's refusals mean. The key stands in no error and no event."""
+"""Which model is asked, by the settings, and what its maker's refusals mean. The key stands in no error or event."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager

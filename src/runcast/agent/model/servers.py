@@ -89,15 +89,15 @@ class ServerTool:
         context = contextvars.copy_context()
         is_over = False
 
-        async def tell(value: float, total: float | None, message: str | None) -> None:
+        async def tell(progress: float, total: float | None, message: str | None) -> None:
             if not is_over:
-                context.run(report, value, total or value, message or "")
+                context.run(report, progress, total or progress, message or "")
 
         try:
             result = await self._client.call_tool(self._tool.name, dict(arguments), progress_callback=tell)
         except mcp.MCPError as error:
             raise ToolError(f"{self.name}: {redact(str(error))}") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a stranger's library, whose errors are translated once
             text = f"the MCP server of {self.name} broke off ({type(error).__name__})"
             if self._risk is Risk.PUBLISH:
                 raise OutcomeUnknownError(f"{text}, perhaps after it did what was asked: look there first") from None

@@ -44,7 +44,7 @@ def create_toolbox(settings: Settings) -> Mapping[str, Tool[Any]]:
         ConfigurationError: a tool's settings can't work.
 
     """
-    limits = {"allow_private": settings.http_allow_private, "max_event_bytes": settings.max_event_bytes}
+    allow_private, max_event_bytes = settings.http_allow_private, settings.max_event_bytes
     return {
         "linkedin": LinkedInTool(
             access_token=_reveal(settings.linkedin_access_token),
@@ -55,8 +55,8 @@ def create_toolbox(settings: Settings) -> Mapping[str, Tool[Any]]:
         "slack": SlackTool(webhook_url=_reveal(settings.slack_webhook_url), bot=_create_bot(settings)),
         "email": EmailTool(url=_reveal(settings.smtp_url), sender=settings.smtp_sender),
         "calendar": CalendarTool(),
-        "read": WebPageTool(**limits),
-        "http": HttpTool(**limits),
+        "read": WebPageTool(allow_private=allow_private, max_event_bytes=max_event_bytes),
+        "http": HttpTool(allow_private=allow_private, max_event_bytes=max_event_bytes),
         "wait": WaitTool(),
     }
 

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 from icalendar import Calendar, Event
 
 from runcast.agent.inputs import CalendarEvent
-from runcast.agent.tools.base import FILE_KEY, Report
-from runcast.tools import Risk
+from runcast.agent.tools.base import FILE_KEY
+from runcast.tools import Report, Risk
 
 _PRODUCT: Final = "-//Runcast//Runcast//EN"
 _NAMESPACE: Final = uuid.UUID("6f0c1f7e-6f5a-5a55-9d5c-3f6b6a2f9f10")

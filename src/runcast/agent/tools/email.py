@@ -15,10 +15,9 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 
 from runcast.agent.inputs import Email
-from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import CONNECT_SECONDS, LOOPBACK_HOSTS, SILENCE_SECONDS, redact, tls_context
 from runcast.errors import ConfigurationError, OutcomeUnknownError, ServiceRefusedError, ToolError
-from runcast.tools import Risk
+from runcast.tools import Report, Risk
 
 _PORTS: Final[Mapping[str, int]] = {"smtp": 587, "smtps": 465}
 _SUBJECT_CHARS: Final = 80

@@ -9,10 +9,9 @@ from typing import Any, Final
 import httpx
 
 from runcast.agent.inputs import MAX_URL_CHARS, HttpRequest
-from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import Answer, CheckedTransport, describe_refusal, send
 from runcast.errors import ServiceRefusedError
-from runcast.tools import Risk
+from runcast.tools import Report, Risk
 
 MAX_BODY_BYTES: Final = 65_536
 _EVENT_SHARE: Final = 8  # a byte may take six in JSON

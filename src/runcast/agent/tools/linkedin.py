@@ -11,7 +11,6 @@ from typing import Any, Final
 import httpx
 
 from runcast.agent.inputs import LinkedInPost
-from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import (
     Answer,
     check_service_url,
@@ -21,7 +20,7 @@ from runcast.agent.tools.connection import (
     send,
 )
 from runcast.errors import ConfigurationError, OutcomeUnknownError, ServiceRefusedError
-from runcast.tools import Risk
+from runcast.tools import Report, Risk
 
 _MAX_ANSWER_BYTES: Final = 16_384
 _CREATED: Final = 201

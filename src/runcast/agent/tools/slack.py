@@ -11,7 +11,6 @@ from typing import Any, Final
 import httpx
 
 from runcast.agent.inputs import SlackMessage
-from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import (
     Answer,
     HidingTransport,
@@ -23,7 +22,7 @@ from runcast.agent.tools.connection import (
 )
 from runcast.agent.tools.slack_bot import SlackBot
 from runcast.errors import ServiceRefusedError, ToolError
-from runcast.tools import Risk
+from runcast.tools import Report, Risk
 
 _MAX_ANSWER_BYTES: Final = 16_384
 _OK: Final = 200

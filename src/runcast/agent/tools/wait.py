@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from runcast.agent.inputs import Pause, format_seconds
-from runcast.agent.tools.base import Report
-from runcast.tools import Risk
+from runcast.tools import Report, Risk
 
 
 class WaitTool:

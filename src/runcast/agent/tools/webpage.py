@@ -11,10 +11,9 @@ from typing import Any, Final, NamedTuple
 import httpx
 
 from runcast.agent.inputs import MAX_URL_CHARS, WebPage
-from runcast.agent.tools.base import Report
 from runcast.agent.tools.connection import Answer, CheckedTransport, describe_refusal, send
 from runcast.errors import ServiceRefusedError, ToolError
-from runcast.tools import Risk
+from runcast.tools import Report, Risk
 
 MAX_PAGE_BYTES: Final = 2_097_152
 MAX_TEXT_CHARS: Final = 40_000
