@@ -18,8 +18,8 @@ from typing import Any
 from runcast.app import RunContext
 from runcast.core.replay import Replay, is_committed
 from runcast.events import EventType, RequestKind, StepStatus, encode_json
-from runcast.journaling import BegunMessage, BegunStep, KeptArtifact
-from runcast.records import Answer, RunError, Step, Undo
+from runcast.journaling import BegunMessage, BegunStep
+from runcast.records import Answer, Artifact, RunError, Step, Undo
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Past:
     steps: dict[str, Step] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
-    artifacts: list[KeptArtifact] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)  # what the artifacts hold, by id
 
 
@@ -139,14 +139,14 @@ class DurableJournal:
         url: str | None,
         content_type: str | None,
         step_id: str | None,
-    ) -> KeptArtifact:
+    ) -> Artifact:
         assert data is not None
         assert (path, url, step_id) == (None, None, None)
         self._artifacts += 1
         if self._artifacts <= len(self._past.artifacts):
             return self._past.artifacts[self._artifacts - 1]
         artifact_id = f"artifact-{self._artifacts}"
-        kept = KeptArtifact(artifact_id, name, content_type or "", len(data), f"/artifacts/{artifact_id}")
+        kept = Artifact(artifact_id, name, content_type or "", f"/artifacts/{artifact_id}", len(data))
         self._past.artifacts.append(kept)
         self._past.files[artifact_id] = data
         self.write(EventType.ARTIFACT, {"artifactId": artifact_id, "name": name})
