@@ -146,7 +146,9 @@ class DurableJournal:
         if self._artifacts <= len(self._past.artifacts):
             return self._past.artifacts[self._artifacts - 1]
         artifact_id = f"artifact-{self._artifacts}"
-        kept = Artifact(artifact_id, name, content_type or "", f"/artifacts/{artifact_id}", len(data))
+        kept = Artifact(
+            id=artifact_id, name=name, content_type=content_type or "", url=f"/artifacts/{artifact_id}", size=len(data)
+        )
         self._past.artifacts.append(kept)
         self._past.files[artifact_id] = data
         self.write(EventType.ARTIFACT, {"artifactId": artifact_id, "name": name})
