@@ -13,6 +13,7 @@ from fastapi import FastAPI, HTTPException
 from starlette.requests import HTTPConnection
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from runcast import Runcast, RunContext
 from runcast.asgi import MountedGateway, Principal
@@ -132,7 +133,9 @@ async def test_other_sites_pages_stay_outside(settings: Settings) -> None:
         headers = {"cookie": "session=a-token"}
         with pytest.raises(InvalidStatus) as refused:
             async with connect(
-                f"ws{url.removeprefix('http')}/ws/runs", origin="https://evil.example", additional_headers=headers
+                f"ws{url.removeprefix('http')}/ws/runs",
+                origin=Origin("https://evil.example"),
+                additional_headers=headers,
             ):
                 pass
         assert refused.value.response.status_code == 403
