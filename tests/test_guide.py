@@ -44,7 +44,7 @@ def load(page: Path, folder: Path) -> ModuleType:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 async def test_a_page_does_what_it_says(page: Path, run_harness: Harness, tmp_path: Path) -> None:
-    """Every page has code that runs, and at least one check or test of it."""
+    """Every page with a runner has at least one check or test of it."""
     module = load(page, tmp_path)
     try:
         done = 0
@@ -56,7 +56,7 @@ async def test_a_page_does_what_it_says(page: Path, run_harness: Harness, tmp_pa
             elif name.startswith("test_"):
                 await function(partial(_fresh, run_harness))
                 done += 1
-        assert done
+        assert done or not module.app.runners
     finally:
         del sys.modules[module.__name__]
 
