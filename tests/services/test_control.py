@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.asyncio.client import connect
 
 from runcast import FatalError, Limit, Runcast, RunContext, SyncRunContext
 from runcast.errors import ConfigurationError
 from tests.gateway.test_api import wait_for_status
-from tests.support.stack import Stack, start_stack
+from tests.support.stack import Stack, receive, start_stack
 
 calls: list[str] = []
 """What the runners' functions were called with: what a later attempt does again shows up twice."""
@@ -70,6 +71,23 @@ async def flaky(run: RunContext, failures: int, fatal: bool = False) -> dict[str
     if run.attempt <= failures:
         raise FatalError("never") if fatal else RuntimeError("not yet")
     return {"attempt": run.attempt}
+
+
+@app.runner(retries=1)
+async def speaker(run: RunContext) -> dict[str, Any]:
+    """Speaks in steps, and fails after the first word of the second."""
+
+    async def speak(text: str, *, fails: bool) -> None:
+        async with run.message() as message:
+            message.write(text)
+        if fails:
+            raise RuntimeError("lost for words")
+
+    await run.step("greet", speak, "hello", fails=False)
+    await run.step("part", speak, "goodbye", fails=run.attempt == 1)
+    async with run.message() as message:
+        message.write("silence")
+    return {}
 
 
 @app.runner(timeout_seconds=0.1)
@@ -241,6 +259,23 @@ async def test_a_run_that_failed_is_tried_again_as_often_as_its_runner_says(stac
     assert (retrying["reason"], retrying["error"]["message"], retrying["attempt"]) == ("failed", "not yet", 2)
     assert calls == ["once"]
     assert_whole(frames)
+
+
+async def test_what_was_said_in_a_step_that_is_executed_again_is_said_again(stack: Stack) -> None:
+    """It was taken back with the step; what a committed step has said stands."""
+    run_id = await stack.create("speaker")
+    frames = await stack.follow(run_id)
+    assert [frame["payload"]["text"] for frame in frames if frame["type"] == "message_completed"] == [
+        "hello",
+        "goodbye",
+        "goodbye",
+        "silence",
+    ]
+    async with connect(f"ws://127.0.0.1:{stack.settings.port}/ws/runs/{run_id}?snapshot=1") as socket:
+        snapshot = await receive(socket)
+        while snapshot["type"] != "snapshot":
+            snapshot = await receive(socket)
+    assert [message["text"] for message in snapshot["payload"]["messages"]] == ["hello", "goodbye", "silence"]
 
 
 async def test_a_fatal_error_is_not_tried_again(stack: Stack) -> None:

@@ -143,7 +143,9 @@ class RunJournal:
     def start_message(self, name: str | None, *, step_id: str | None) -> BegunMessage:
         """See `Journal.start_message`."""
         message_id = name or f"message-{self._take_turn('message', step_id)}"
-        if (said := self._memos.get(f"message:{message_id}")) is not None:
+        said = self._memos.get(f"message:{message_id}")
+        # What was said in a step that is executed again was taken back with it.
+        if said is not None and step_id not in self._steps:
             return BegunMessage(message_id, said["text"])
         self.write(EventType.MESSAGE_STARTED, {"messageId": message_id}, step_id=step_id)
         return BegunMessage(message_id)
