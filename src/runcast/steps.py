@@ -8,10 +8,10 @@ import asyncio
 import functools
 import importlib
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import pydantic
 import pydantic_core
@@ -92,10 +92,11 @@ def find_function(name: str) -> Callable[..., Any]:
     return found
 
 
-class Step(Generic[T]):
+class Step(Coroutine[Any, Any, T]):
     """`run.step(…)`: awaited, it calls its function and gives the result; entered, it is a block of the runner.
 
-    A block is entered in every attempt: ask `is_done` what an earlier one has committed.
+    It is a coroutine, so a `TaskGroup` takes it as it is: `group.create_task(run.step(…))`. A block is entered in
+    every attempt: ask `is_done` what an earlier one has committed.
     """
 
     def __init__(self, journal: Journal, name: str, call: "StepCall | None") -> None:
@@ -110,10 +111,21 @@ class Step(Generic[T]):
         self._undo: Undo | None = None
         self._outer: Token[str | None] | None = None
 
-    def __await__(self) -> Generator[Any, None, T]:
-        if self._call is None:
-            raise TypeError("a step without a function is a block: `async with run.step(name):`")
-        return self._execute(self._call).__await__()
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._coroutine.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        """See `collections.abc.Coroutine`."""
+        return self._coroutine.send(value)
+
+    def throw(self, *raised: Any) -> Any:
+        """See `collections.abc.Coroutine`."""
+        return self._coroutine.throw(*raised)
+
+    def close(self) -> None:
+        """See `collections.abc.Coroutine`."""
+        if self._call is not None:
+            self._coroutine.close()
 
     async def __aenter__(self) -> Self:
         if self._call is not None:
@@ -141,6 +153,12 @@ class Step(Generic[T]):
     def set_undo(self, function: Callable[..., Any], *args: Any) -> None:
         """How the step is undone: a function at the top of a module, and what it is called with, which must be JSON."""
         self._undo = Undo(name_function(function), to_json(list(args)))
+
+    @functools.cached_property
+    def _coroutine(self) -> Coroutine[Any, Any, T]:
+        if self._call is None:
+            raise TypeError("a step without a function is a block: `async with run.step(name):`")
+        return self._execute(self._call)
 
     async def _execute(self, call: "StepCall") -> T:
         self._begin(call.shown_input)

@@ -121,13 +121,9 @@ async def test_steps_nest_and_run_side_by_side() -> None:
         return await run.step("inner", lambda: number)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_as_task(run.step("outer", outer, number))) for number in range(3)]
+        tasks = [group.create_task(run.step("outer", outer, number)) for number in range(3)]
     assert [task.result() for task in tasks] == [0, 1, 2]
     assert len(journal.payloads("step_started")) == 6
-
-
-async def _as_task(step: Any) -> Any:
-    return await step
 
 
 @pytest.mark.parametrize("name", ["", "n" * 201])
