@@ -102,25 +102,48 @@ class Lookout:
                         run.tick()
 
     async def _look_out(self) -> None:
+        # A round's looks are spread over half of its time, so that a thousand quiet runs don't hold up an event either.
+        interval = pause = self._heartbeat_seconds * 0.4
+        left: list[Mapping[str, WatchedRun]] = []  # looks of this round that are still to come
+        step = 0.0  # from one to the next
         while True:
             is_connected = self._log.get_stats().connected
-            try:
-                async with asyncio.timeout(self._heartbeat_seconds * 0.4 if is_connected else self._poll_seconds):
-                    await self._gap.wait()
-            except TimeoutError:
-                must_ask_all = not is_connected
-            else:
-                must_ask_all = True
-            self._gap.clear()
-            asked = {
-                run_id: run
-                for run_id, run in self._watched().items()
-                if (run.is_look_due() or must_ask_all) and not run.is_over
-            }
-            for start in range(0, len(asked), MAX_RUNS_PER_LOOK):
-                some = dict(islice(asked.items(), start, start + MAX_RUNS_PER_LOOK))
-                await self._look_into_log(some)
-                await self._look_into_database(some)
+            has_gap = await self._wait_for_gap(pause if is_connected else self._poll_seconds)
+            if has_gap or not is_connected:
+                left, pause = [], interval
+                for some in self._plan_looks(must_ask_all=True):
+                    await self._look_into(some)
+                continue
+            if not left:
+                left = self._plan_looks(must_ask_all=False)
+                step, pause = interval / 2 / max(len(left), 1), interval
+            if left:
+                await self._look_into(left.pop())
+                pause = step if left else interval / 2 + step
+
+    async def _wait_for_gap(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._gap.wait()
+        except TimeoutError:
+            return False
+        self._gap.clear()
+        return True
+
+    def _plan_looks(self, *, must_ask_all: bool) -> list[Mapping[str, WatchedRun]]:
+        asked = {
+            run_id: run
+            for run_id, run in self._watched().items()
+            if (run.is_look_due() or must_ask_all) and not run.is_over
+        }
+        return [
+            dict(islice(asked.items(), start, start + MAX_RUNS_PER_LOOK))
+            for start in range(0, len(asked), MAX_RUNS_PER_LOOK)
+        ]
+
+    async def _look_into(self, runs: Mapping[str, WatchedRun]) -> None:
+        await self._look_into_log(runs)
+        await self._look_into_database(runs)
 
     async def _look_into_log(self, runs: Mapping[str, WatchedRun]) -> None:
         if not self._log.get_stats().connected:
