@@ -20,13 +20,15 @@ class Cores:
     server: int
     redis: int
     load: int
+    second: int
+    """For a second process of a server: alone from four cores on, else it shares one with Redis or the load."""
 
     @classmethod
     def choose(cls) -> "Cores":
         """Of those that this process may use. With a single one all share it, and figures say little."""
         mine = sorted(os.sched_getaffinity(0))
         server, load = mine[-1], mine[0]
-        return cls(server=server, redis=mine[1] if len(mine) > 2 else load, load=load)  # noqa: PLR2004 - see above
+        return cls(server=server, redis=mine[1] if len(mine) > 2 else load, load=load, second=mine[-2:][0])  # noqa: PLR2004 - see above
 
 
 @contextmanager

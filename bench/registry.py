@@ -6,6 +6,7 @@ from typing import Final
 from bench.scenarios.base import Scenario
 from bench.scenarios.connections import Idle, Storm
 from bench.scenarios.fanout import Fanout, ManyRuns
+from bench.scenarios.gateways import Gateways
 from bench.scenarios.growth import Growth
 from bench.scenarios.queries import Queries
 from bench.scenarios.reconnect import Reconnect
@@ -18,13 +19,14 @@ from bench.servers.floor import Floor, JoiningFloor
 from bench.servers.nats import Nats
 from bench.servers.nchan import Nchan
 from bench.servers.node import NodeOriginal, NodeTuned
-from bench.servers.runcast import PolledRuncast, PollingRuncast, Runcast
+from bench.servers.runcast import PolledRuncast, PollingRuncast, Runcast, TwoGateways
 from bench.servers.socketio import SocketIO, SocketIOStreams
 
 _SERVERS: Final = (
     Floor(),
     JoiningFloor(),
     Runcast(),
+    TwoGateways(),
     PollingRuncast(),
     PolledRuncast(),
     NodeOriginal(),
@@ -39,6 +41,7 @@ _SERVERS: Final = (
 _SCENARIOS: Final = (
     Fanout(),
     ManyRuns(),
+    Gateways(),
     Tokens(),
     RunShaped(),
     Latency(),

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from subprocess import run
 from typing import Any, ClassVar, Final, Self
@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final, Self
 import runcast
 from bench.errors import VoidError
 from bench.load import Endpoint
+from bench.machine import find_descendants
 from bench.processes import find_free_port, start_process
 from bench.servers.base import Lab, RunningServer, Server
 from bench.stand_in import create_held_runs
@@ -34,9 +35,15 @@ _BATCH: Final = 1_000
 class RunningRuncast(RunningServer):
     """A started gateway. The load stands in for the worker that holds all its runs."""
 
-    def __init__(self, lab: Lab, *, pid: int, endpoint: Endpoint, database_url: str) -> None:
-        super().__init__(lab, pid=pid, endpoint=endpoint)
+    def __init__(self, lab: Lab, *, pids: Sequence[int], endpoint: Endpoint, database_url: str) -> None:
+        self._gateways: Final = pids
+        super().__init__(lab, pid=pids[0], endpoint=endpoint)
         self._database_url: Final = database_url
+
+    @property
+    def pids(self) -> list[int]:
+        """See `RunningServer.pids`."""
+        return [pid for gateway in self._gateways for pid in find_descendants(gateway)]
 
     def create_runs(self, count: int) -> list[str]:
         """As API and worker do, but without queue and worker: those are measured on their own."""
@@ -78,6 +85,8 @@ class Runcast(Server):
     has_runs = True
     environ: ClassVar[Mapping[str, str]] = {}
     running: ClassVar[type[RunningRuncast]] = RunningRuncast
+    gateways: ClassVar[int] = 1
+    """Processes that share the port."""
 
     def __init__(self, *, database_url: str | None = None) -> None:
         self._database_url: Final = database_url
@@ -101,6 +110,7 @@ class Runcast(Server):
                 "RUNCAST_DATA_DIR": folder,
                 "RUNCAST_PORT": str(port),
                 "RUNCAST_WEB_PORT": "0",
+                "RUNCAST_GATEWAYS": str(self.gateways),
                 "RUNCAST_LOG_LEVEL": "warning",
                 "RUNCAST_MAX_WATCHERS": _WATCHERS,
                 "DATABASE_URL": database_url,
@@ -108,11 +118,20 @@ class Runcast(Server):
             }
             command = [sys.executable, "-m", "runcast"]
             run([*command, "migrate"], env=environ, check=True)
-            with start_process(
-                [*command, "api"], core=lab.cores.server, environ=environ, is_ready=lambda: _is_up(port)
-            ) as process:
+            with ExitStack() as stack:
+                pids: list[int] = []
+                for core in (lab.cores.server, lab.cores.second)[: self.gateways]:
+                    process = stack.enter_context(
+                        start_process(
+                            [*command, "api"],
+                            core=core,
+                            environ=environ,
+                            is_ready=lambda: _count_gateways(port) > len(pids),
+                        )
+                    )
+                    pids.append(process.pid)
                 endpoint = self.endpoint(lab, port)
-                yield self.running(lab, pid=process.pid, endpoint=endpoint, database_url=database_url)
+                yield self.running(lab, pids=pids, endpoint=endpoint, database_url=database_url)
 
     def endpoint(self, lab: Lab, port: int) -> Endpoint:
         """See `Server.endpoint`."""
@@ -124,6 +143,15 @@ class Runcast(Server):
             path="/ws/runs/%r?after=%a-%c",
             first_seq=2,  # the run's first event is its status `queued`
         )
+
+
+class TwoGateways(Runcast):
+    """As `runcast up --gateways 2` starts it."""
+
+    name = "runcast-2"
+    title = "**Runcast**, `--gateways 2`"
+    gateways = 2
+    only = frozenset({"gateways"})
 
 
 class PollingRuncast(Runcast):
@@ -200,10 +228,13 @@ def ask(connection: http.client.HTTPConnection, path: str) -> Any:
     return json.loads(connection.getresponse().read())
 
 
-def _is_up(port: int) -> bool:
+def _count_gateways(port: int) -> int:
+    """How many there are that are ready, by their own word."""
     try:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=1)) as connection:
             connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            answer = connection.getresponse()
+            answer.read()
+            return len(ask(connection, "/runs/stats")["gateways"]) if answer.status == http.HTTPStatus.OK else 0
     except OSError:
-        return False
+        return 0
