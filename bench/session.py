@@ -1,6 +1,7 @@
 """One session: scenario by scenario, the servers in turn (A B C A B C …): what changes meanwhile touches them all."""
 
 import fcntl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class Session:
 
     def _measure_scenario(self, scenario: Scenario, result: ScenarioResult, cores: Cores) -> None:
         self.say(f"\n{scenario.title}")
+        begun = time.monotonic()
         repetitions = min(self.repetitions, scenario.max_repetitions or self.repetitions)
         fitting = [
             server for name, server in self.servers.items() if name in result.versions and scenario.suits(server)
@@ -85,6 +87,7 @@ class Session:
                 else:
                     kept.figures.append(figures)
                     self.say(place + _show(scenario, figures))
+        self.say(f"  took {(time.monotonic() - begun) / 60:.1f} min")
 
     def _measure(self, scenario: Scenario, server: Server, cores: Cores) -> Figures:
         """Again if the machine did something else meanwhile; of the tries the quietest counts, and says how quiet."""

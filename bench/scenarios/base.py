@@ -24,8 +24,11 @@ class Effort:
         return max(1, round(count * self.scale))
 
 
-THOROUGH = Effort(warm_seconds=0.5, seconds=2)
+THOROUGH = Effort(warm_seconds=0.5, seconds=1.5)
 QUICK = Effort(warm_seconds=0.2, seconds=0.5)
+
+VARIANTS = frozenset({"floor-join", "node-tuned", "socketio"})
+"""Variants of servers that are measured too: they differ where much is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ class Scenario:
     """What is done, in a sentence or two for the reader of the table."""
     columns: ClassVar[Sequence[Column]]
     max_repetitions: ClassVar[int | None] = None
-    """For what comes out the same each time."""
+    """For what comes out the same each time, or no target hangs on."""
+    left_out: ClassVar[frozenset[str]] = frozenset()
+    """Servers that would say nothing here that another doesn't, or take too long to say it."""
 
     def suits(self, server: Server) -> bool:
         """Whether the server can do what is measured."""
-        return server.only is None or self.name in server.only
+        return self.name in server.only if server.only is not None else server.name not in self.left_out
 
     def measure(self, server: Server, lab: Lab, effort: Effort) -> Figures:
         """Start the server, measure, stop it.

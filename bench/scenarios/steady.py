@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from bench.scenarios.base import Column, Effort, Figures, Scenario, describe_window
+from bench.scenarios.base import VARIANTS, Column, Effort, Figures, Scenario, describe_window
 from bench.servers.base import Lab, Server
 
 
@@ -39,6 +39,7 @@ class Tokens(Steady):
     title = "Tokens: 100 runs, 1 watcher each, 100 events/s each"
     note = "10,000 events/s for 10,000 deliveries/s."
     max_repetitions = 3  # no target hangs on it
+    left_out = VARIANTS | {"channels"}
     runs = 100
     events_per_second = 10_000
 
@@ -50,6 +51,7 @@ class RunShaped(Steady):
     title = "Run-shaped: 500 runs, 2 watchers each, 2,000 events/s"
     note = "4 events/s in each run, 4,000 deliveries/s."
     max_repetitions = 3  # no target hangs on it
+    left_out = VARIANTS | {"channels"}
     runs = 500
     watchers = 2
     events_per_second = 2_000
