@@ -217,7 +217,7 @@ async def stack(redis_url: str, tmp_path: Path) -> Any:
 
     @app.runner
     async def research(run: RunContext, topic: str) -> str:
-        return topic
+        return await run.step("search", str, topic)
 
     async with start_stack(app, redis_url=redis_url, data_dir=tmp_path) as started:
         yield started

@@ -133,7 +133,7 @@ class TestCompose:
         }
 
     def test_api_and_workers_share_what_runs_make(self, services: dict[str, Any]) -> None:
-        """One volume is mounted in both, where artifacts are kept unless a bucket is named; the image's user owns it."""
+        """One volume is mounted in both, where artifacts are kept unless a bucket is named; its owner is Runcast."""
         place = "/var/lib/runcast/artifacts"
         for name in ("api", "worker"):
             assert services[name]["volumes"] == [f"artifacts:{place}"]
