@@ -7,7 +7,7 @@ import ast
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -23,6 +23,7 @@ from runcast.core.lifecycle import RUN_TRANSITIONS
 from runcast.errors import RuncastError
 from runcast.events import FINAL_STATUSES, ControlType, EventType, RunStatus
 from runcast.gateway.schemas import Stats
+from runcast.testing import RunHarness
 from tests.gateway.test_api import wait_for_status
 from tests.support.stack import Stack, start_stack
 
@@ -188,6 +189,18 @@ def test_python_runs_up_to_its_definitions(text: str) -> None:
     exec(code, {"__name__": "document"})
 
 
+async def test_the_runner_that_the_readme_shows_runs(run_harness: Callable[..., RunHarness]) -> None:
+    """Approved, it sends; its report is told as it is written, and asked about."""
+    code = next(text for text in texts("python") if "async def research" in text)
+    names: dict[str, Any] = {"__name__": "document"}
+    exec(code, names)
+    async with run_harness(names["app"]) as harness:
+        result = await harness.run("research", topic="redis", answers=[True])
+    assert (result.status, result.output) == ("done", {"sent": True})
+    assert [step.name for step in result.steps] == ["search", "write", "send"]
+    assert result.text == result.requests[0].preview == "redis, source 1. redis, source 2. "
+
+
 def test_the_stats_shown_have_every_key() -> None:
     """The example in api.md is what the API answers: each key and no other."""
     shown = next(value for value in map(json.loads, texts("json")) if "activeConnections" in value)
@@ -201,6 +214,10 @@ async def stack(redis_url: str, tmp_path: Path) -> Any:
     @app.runner
     async def sign(run: RunContext) -> bool:
         return bool(await run.approve("Sign?"))
+
+    @app.runner
+    async def research(run: RunContext, topic: str) -> str:
+        return await run.step("search", str, topic)
 
     async with start_stack(app, redis_url=redis_url, data_dir=tmp_path) as started:
         yield started

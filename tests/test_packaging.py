@@ -132,6 +132,14 @@ class TestCompose:
             "api": ["${RUNCAST_PUBLISH:-127.0.0.1:3000}:3000"]
         }
 
+    def test_api_and_workers_share_what_runs_make(self, services: dict[str, Any]) -> None:
+        """One volume is mounted in both, where artifacts are kept unless a bucket is named; its owner is Runcast."""
+        place = "/var/lib/runcast/artifacts"
+        for name in ("api", "worker"):
+            assert services[name]["volumes"] == [f"artifacts:{place}"]
+            assert services[name]["environment"]["RUNCAST_ARTIFACTS_URL"].endswith(f":-file://{place}}}")
+        assert f"install -d -o runcast -g runcast -m 0750 {place}" in (ROOT / "deploy" / "Dockerfile").read_text()
+
     def test_the_commands_exist(self, services: dict[str, Any]) -> None:
         """What a container is told to run is a command of Runcast with options it knows."""
         for name in ("api", "worker", "migrate"):
