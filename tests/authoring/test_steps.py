@@ -191,7 +191,7 @@ async def test_an_answer_is_of_the_type_that_was_asked_for() -> None:
 
 
 async def test_a_step_that_is_cut_short_is_not_tried_again() -> None:
-    """Neither while its function works nor while it waits for its next try; a plain function's way to stop is final."""
+    """It isn't the step that has failed; and a plain function's way to stop is final."""
     begun = asyncio.Event()
     tries = 0
 
