@@ -193,8 +193,10 @@ class RunService:
         if created:
             await self._announcer.tell(run_id, [first])
             if run.limit is not None and self._app.get_runner(run.runner).on_full == "cancel_older":
-                others = [other for other in await self._store.list_under_way(run.limit.key) if other != run.id]
-                await self._cancel_all(others[: max(0, len(others) - run.limit.most + 1)])
+                under_way = list(await self._store.list_under_way(run.limit.key))
+                # Of two that come at once each finds the other: only what is older gives way.
+                older = under_way[: under_way.index(run.id)] if run.id in under_way else []
+                await self._cancel_all(older[: max(0, len(older) - run.limit.most + 1)])
         return run, created
 
     async def _cancel_all(self, run_ids: Iterable[str]) -> None:
