@@ -166,3 +166,28 @@ async def test_of_two_that_are_created_at_once_the_newer_stays(parts: Parts) -> 
     created = await asyncio.gather(service.create(request), service.create(request))
     ended = sorted([await parts.runs.get(run.id) for run, _ in created], key=lambda run: (run.created_at, run.id))
     assert [run.status for run in ended] == [RunStatus.CANCELED, RunStatus.QUEUED]
+
+
+async def test_a_run_that_is_woken_while_its_worker_leaves_it_goes_on_at_once(
+    settings: Settings, parts: Parts
+) -> None:
+    """The job that wakes it comes to the same worker before that has finished the one before."""
+
+    async def answer_then_dawdle(go_on: Callable[[], Awaitable[Any]], commit: Commit) -> Any:
+        await go_on()
+        if commit.change is not None and commit.change.is_parked:
+            await parts.runs.answer(commit.run_id, None, "Ada")
+            await asyncio.sleep(0.2)  # the job is taken meanwhile
+
+    store = cast("RunStore", Meddler(parts.store, commit=answer_then_dawdle))
+    working = asyncio.create_task(make_processor(settings, parts, store=store).run())
+    run, _ = await parts.runs.create(RunRequest(runner="ask", input={}))
+
+    async def is_done() -> bool:
+        return (await parts.runs.get(run.id)).status is RunStatus.DONE
+
+    try:
+        await until(is_done)
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
