@@ -236,6 +236,7 @@ class RunProcessor:
 
     async def _execute(self, claim: Claim, slot: Slot) -> Execution:
         run_id = claim.run.id
+        slot.take()  # an attempt that broke while it waited has left it given back
         execution = self._executions[run_id] = Execution(
             claim,
             app=self._app,
