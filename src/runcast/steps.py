@@ -21,6 +21,7 @@ from runcast.errors import (
     ConfigurationError,
     FatalError,
     InvalidInputError,
+    RunCanceledError,
     StaleAttemptError,
     StepTimedOutError,
 )
@@ -34,7 +35,7 @@ current_step: ContextVar[str | None] = ContextVar("runcast_step", default=None)
 
 _MAX_NAME_CHARS: Final = 200
 _OPTIONS: Final = "__runcast_step__"
-_FINAL: Final = (FatalError, InvalidInputError, StaleAttemptError)
+_FINAL: Final = (FatalError, InvalidInputError, RunCanceledError, StaleAttemptError)
 
 
 class StepOptions(NamedTuple):
@@ -187,7 +188,7 @@ class Step(Coroutine[Any, Any, T]):
         if not options.retries:
             return await self._try_once(call, retry_in_seconds=None)
         async for attempt in stamina.retry_context(
-            on=lambda error: not isinstance(error, _FINAL),
+            on=_may_retry,
             attempts=options.retries + 1,
             timeout=None,
             wait_initial=options.wait_seconds,
@@ -208,7 +209,7 @@ class Step(Coroutine[Any, Any, T]):
         except StaleAttemptError:
             raise
         except Exception as error:
-            wait = None if isinstance(error, _FINAL) else retry_in_seconds
+            wait = retry_in_seconds if _may_retry(error) else None
             await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=wait)
             raise
         result: T = output
@@ -293,6 +294,11 @@ def describe_error(error: BaseException) -> RunError:
     code = getattr(error, "code", None)
     message = str(error) or type(error).__name__
     return RunError(code=code if isinstance(code, str) else type(error).__name__, message=message[:2_000])
+
+
+def _may_retry(error: BaseException) -> bool:
+    # A cancellation is asked about too: it isn't the step that failed.
+    return isinstance(error, Exception) and not isinstance(error, _FINAL)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runcast import FatalError, Runcast
-from runcast.errors import ConfigurationError, InvalidInputError, StepTimedOutError
+from runcast.errors import ConfigurationError, InvalidInputError, RunCanceledError, StepTimedOutError
 from runcast.steps import find_function
 from tests.support.journal import RecordingJournal, recorded_run
 
@@ -184,3 +184,34 @@ async def test_an_answer_is_of_the_type_that_was_asked_for() -> None:
     assert await run.ask("Which?", schema=Receipt) == Receipt(3)
     assert await run.ask("How many?", schema=int) == 5
     assert await run.ask("Names?", schema={"type": "array"}) == ["a"]
+
+
+async def test_a_step_that_is_cut_short_is_not_tried_again() -> None:
+    """It isn't the step that has failed; and a plain function's way to stop is final."""
+    begun = asyncio.Event()
+    tries = 0
+
+    @app.step(retries=3, wait_seconds=0)
+    async def endless() -> None:
+        nonlocal tries
+        tries += 1
+        begun.set()
+        await asyncio.Event().wait()
+
+    run, journal = recorded_run()
+    task = asyncio.ensure_future(run.step("endless", endless))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
+    assert tries == 1
+    assert journal.types == ["step_started", "step_failed"]
+
+    @app.step(retries=3, wait_seconds=0)
+    async def told_to_stop() -> None:
+        raise RunCanceledError("run-1")
+
+    run, journal = recorded_run()
+    with pytest.raises(RunCanceledError):
+        await run.step("told", told_to_stop)
+    assert [payload["willRetry"] for payload in journal.payloads("step_failed")] == [False]

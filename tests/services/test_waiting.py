@@ -105,3 +105,17 @@ async def test_the_time_of_a_run_stands_still_while_it_waits() -> None:
         await asyncio.wait_for(over.wait(), 0.05)
     await asyncio.wait_for(over.wait(), 5)
     waits.close()
+
+
+async def test_a_runner_that_is_left_to_itself_takes_and_gives_no_slot(parking: Parking) -> None:
+    """What it waits for after its attempt is over isn't the worker's business: the slot is another run's."""
+    with parking.waits.wait(approval()):
+        parking.waits.close()
+    await asyncio.wait_for(parking.slots.wait_free(), 1)
+    parking.slot.take()  # the next run
+    with parking.waits.wait(approval()):
+        full = asyncio.create_task(parking.slots.wait_free())
+        await asyncio.sleep(0)
+        assert not full.done()
+    parking.slot.release()
+    await full

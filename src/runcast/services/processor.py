@@ -84,7 +84,7 @@ class RunProcessor:
         self._is_taking = True  # whether new jobs are welcome
         self._has_given_up = False
         self._executions: dict[str, Execution] = {}  # by run id
-        self._held: set[str] = set()  # ids of the runs whose jobs are in hand
+        self._held: dict[str, asyncio.Event] = {}  # runs whose jobs are in hand, by id: set once they are not
         self._jobs: set[asyncio.Task[None]] = set()
         self._errands: set[asyncio.Task[None]] = set()  # what control messages have set going
 
@@ -158,11 +158,11 @@ class RunProcessor:
     async def _handle(self, active: ActiveJob, slot: Slot) -> ActiveJob | None:
         """One job, from the queue until it is finished or given back. Returns the next if it came with the end."""
         run_id = run_id_of(active.job)
-        if run_id in self._held:
+        if not await self._wait_let_go(run_id):
             # The queue took us for dead and gave the job out again, to ourselves.
             await active.release(delay_seconds=self._lease_seconds)
             return None
-        self._held.add(run_id)
+        let_go = self._held[run_id] = asyncio.Event()
         try:
             return await self._handle_run(active, run_id, slot)
         except (InvalidInputError, LimitReachedError, RunnerNotFoundError, TooLargeError) as error:
@@ -173,7 +173,16 @@ class RunProcessor:
             await active.release(delay_seconds=self._lease_seconds)
             return None
         finally:
-            self._held.discard(run_id)
+            del self._held[run_id]
+            let_go.set()
+
+    async def _wait_let_go(self, run_id: str) -> bool:
+        """Whether no other job for the run is in hand. A run may be woken while the one that parked it is put away."""
+        if (let_go := self._held.get(run_id)) is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS):
+                    await let_go.wait()
+        return run_id not in self._held
 
     async def _handle_run(self, active: ActiveJob, run_id: str, slot: Slot) -> ActiveJob | None:
         while (claim := await self._claim(active.job, run_id)) is not None:
@@ -227,6 +236,7 @@ class RunProcessor:
 
     async def _execute(self, claim: Claim, slot: Slot) -> Execution:
         run_id = claim.run.id
+        slot.take()  # an attempt that broke while it waited has left it given back
         execution = self._executions[run_id] = Execution(
             claim,
             app=self._app,

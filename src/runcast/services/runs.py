@@ -131,17 +131,14 @@ class RunService:
         """
         if not is_run_id(run_id):
             raise RunNotFoundError(run_id)
-        run = await self._cancel_unheld(run_id)
-        if run is None:
-            run = await self._store.request_cancel(run_id, now=self._clock())
-            if run is not None:
-                await self._announcer.tell_workers({"cancel": run_id})
-        if run is not None:
-            await self._cancel_all(child.id for child in await self._store.list_children(run_id) if _is_open(child))
-            return run
-        run = await self.get(run_id)
-        if run.status is not RunStatus.CANCELED:
-            raise RunEndedError(run_id, run.status)
+        while (run := await self._try_cancel(run_id)) is None:
+            ended = await self.get(run_id)
+            if ended.status is RunStatus.CANCELED:
+                return ended
+            if ended.status.is_final:
+                raise RunEndedError(run_id, ended.status)
+            # It has passed from a worker's hand, or into one, between two looks.
+        await self._cancel_all(child.id for child in await self._store.list_children(run_id) if _is_open(child))
         return run
 
     async def answer(self, run_id: str, request_id: str | None, value: Any, by: str | None = None) -> Run:
@@ -196,14 +193,23 @@ class RunService:
         if created:
             await self._announcer.tell(run_id, [first])
             if run.limit is not None and self._app.get_runner(run.runner).on_full == "cancel_older":
-                others = [other for other in await self._store.list_under_way(run.limit.key) if other != run.id]
-                await self._cancel_all(others[: max(0, len(others) - run.limit.most + 1)])
+                under_way = list(await self._store.list_under_way(run.limit.key))
+                # Of two that come at once each finds the other: only what is older gives way.
+                older = under_way[: under_way.index(run.id)] if run.id in under_way else []
+                await self._cancel_all(older[: max(0, len(older) - run.limit.most + 1)])
         return run, created
 
     async def _cancel_all(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             with contextlib.suppress(RunEndedError, RunNotFoundError):  # it has just ended by itself
                 await self.cancel(run_id)
+
+    async def _try_cancel(self, run_id: str) -> Run | None:
+        """End a run that nobody holds, or ask its holder to; None if it was neither when it was looked at."""
+        run = await self._cancel_unheld(run_id)
+        if run is None and (run := await self._store.request_cancel(run_id, now=self._clock())) is not None:
+            await self._announcer.tell_workers({"cancel": run_id})
+        return run
 
     async def _cancel_unheld(self, run_id: str) -> Run | None:
         now = self._clock()

@@ -102,6 +102,7 @@ class Waits:
         self._on_park: Final = on_park  # called when the run has waited long enough; asks `may_park` again
         self._waits: list[Wait] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     @property
     def is_waiting(self) -> bool:
@@ -146,12 +147,16 @@ class Waits:
         self._set_timer(_AGAIN_SECONDS)
 
     def close(self) -> None:
-        """The attempt is over."""
+        """The attempt is over. A runner that goes on all the same has no slot to give or to take, nor time."""
+        self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()
         self._limit.stop()
 
     def _enter(self, wait: Wait) -> None:
+        if self._is_closed:
+            self._waits.append(wait)
+            return
         if not self._waits:
             self._limit.stop()
             self._slot.release()
@@ -161,7 +166,7 @@ class Waits:
 
     def _leave(self, wait: Wait) -> None:
         self._waits.remove(wait)
-        if self._waits:
+        if self._waits or self._is_closed:
             return
         if self._timer is not None:
             self._timer.cancel()
