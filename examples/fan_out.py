@@ -7,8 +7,7 @@ The parent needs no worker's place while it waits, so even a single one can't be
 cancels its children.
 """
 
-from runcast import Runcast, RunContext
-from runcast.app import Limit
+from runcast import Limit, Runcast, RunContext
 from runcast.errors import ChildFailedError
 
 app = Runcast()

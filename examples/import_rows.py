@@ -10,8 +10,7 @@ Rows are imported in parts of 1,000, each a step. If the worker dies in part 17,
 import csv
 from pathlib import Path
 
-from runcast import FatalError, Runcast
-from runcast.app import SyncRunContext
+from runcast import FatalError, Runcast, SyncRunContext
 
 PART = 1_000
 DATABASE: dict[str, int] = {}

@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     )
 
     # Where the commands `run`, `watch` and `stats` find a server
-    url: str = Field(default="http://127.0.0.1:3000", description="Server that `run`, `watch` and `stats` talk to.")
+    url: str = Field(default="http://127.0.0.1:3000", description="Server that the commands of a client talk to.")
 
     # Gateways
     gateways: int = Field(default=1, ge=1, le=64, description="Gateway processes on one port, started by `up`.")
@@ -70,7 +70,9 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64, description="Worker processes that `up` starts.")
     concurrency: int = Field(default=50, ge=1, le=10_000, description="Runs one worker executes at once.")
     lease_seconds: float = Field(default=6, ge=1, description="How long a silent worker keeps its runs.")
-    max_attempts: int = Field(default=3, ge=1, description="Attempts before a run whose workers die is failed.")
+    max_attempts: int = Field(
+        default=3, ge=1, description="How often a run's worker may be lost before the run is failed."
+    )
     park_seconds: float = Field(
         default=60, ge=0, description="How long a waiting run is held by its worker before it is parked."
     )
@@ -121,7 +123,7 @@ class Settings(BaseSettings):
     )
     smtp_sender: str | None = Field(default=None, description="Address that e-mail is sent from.")
     http_allow_private: bool = Field(
-        default=False, description="Let the HTTP tool reach loopback and private addresses."
+        default=False, description="Let the HTTP and web page tools reach loopback and private addresses."
     )
 
     # A model for prompts; without one the grammar of the planner is all that is understood

@@ -267,6 +267,12 @@ class RunContext:
         child = await self.start(runner, **value)
         return await child.result()
 
+    async def mark(self, name: str) -> int:
+        """The attempt that has first got to this place of the present step, committed: whoever must not do something
+        twice learns here whether an earlier attempt may have done it.
+        """
+        return await self._journal.mark(name, step_id=current_step.get())
+
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         """For the built-in undo: a run's committed steps that can be undone, the last first."""
         return await self._journal.list_undoable(run_id)

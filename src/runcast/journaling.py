@@ -107,6 +107,10 @@ class Journal(Protocol):
         """Keep something that the run has made, once; on return it can be fetched."""
         ...
 
+    async def mark(self, name: str, *, step_id: str | None) -> int:
+        """The attempt that has first got here; on return that is committed."""
+        ...
+
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         """Names and undos of a run's committed steps, the last first."""
         ...

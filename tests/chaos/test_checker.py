@@ -7,7 +7,7 @@ import pytest
 
 from runcast.chaos.checker import Breach, Span, check, longest_silence
 from runcast.chaos.record import ArchivedEvent, ArchivedRun, Note, NoteKind, WatcherRecord, digest_of
-from runcast.chaos.script import write_script
+from runcast.chaos.script import LINES_PER_STEP, write_script
 from runcast.events import Cursor, RunStatus
 
 RUN = "run-1"
@@ -22,7 +22,7 @@ def archived(attempt: int, seq: int, kind: str, payload: dict[str, object]) -> A
 
 
 def whole_run(*, kept: int = 0) -> ArchivedRun:
-    """A run that is done; with `kept`, its first attempt died after so many lines."""
+    """A run that is done; with `kept`, its first attempt died after so many lines; whole steps of them are kept."""
     script = write_script(RUN, lines=LINES)
     said: list[tuple[int, str, dict[str, object]]] = [(0, "run_status", {"status": "queued"})]
     if kept:
@@ -31,7 +31,8 @@ def whole_run(*, kept: int = 0) -> ArchivedRun:
         said.append((2, "run_status", {"status": "retrying"}))
     attempt = 2 if kept else 1
     said.append((attempt, "run_status", {"status": "running"}))
-    said += [(attempt, line.type, dict(line.payload)) for line in script]
+    committed = kept // LINES_PER_STEP * LINES_PER_STEP
+    said += [(attempt, line.type, dict(line.payload)) for line in script[committed:]]
     said.append((attempt, "run_completed", {"status": "done"}))
     events = tuple(archived(attempt, seq, kind, payload) for seq, (attempt, kind, payload) in enumerate(said, 1))
     return ArchivedRun(run_id=RUN, status=RunStatus.DONE, lines=LINES, events=events)
@@ -58,7 +59,7 @@ def breaches(
     return {violation.breach: violation.count for violation in found}
 
 
-@pytest.mark.parametrize("kept", [0, 7])
+@pytest.mark.parametrize("kept", [0, 7, 13])
 def test_a_watcher_who_saw_all_of_it_breaks_nothing(kept: int) -> None:
     """A clean record of a clean run has no violation, also over two attempts."""
     run = whole_run(kept=kept)

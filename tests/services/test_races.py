@@ -1,7 +1,6 @@
 """What may happen at the same moment: a cancel and a parking, a wake and a leaving, two who come for one place."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,13 +12,10 @@ import pytest
 from runcast import Limit, Runcast, RunContext, SyncRunContext
 from runcast.assembly import Parts, make_processor, migrate, open_parts
 from runcast.config import Settings
-from runcast.events import EventType, RunStatus
+from runcast.events import RunStatus
 from runcast.ports import RunStore
-from runcast.records import Claim, Commit, Run, RunError, StatusChange
-from runcast.services.journal import Past, RunJournal
+from runcast.records import Commit, StatusChange
 from runcast.services.runs import RunRequest, RunService
-from runcast.services.waiting import Slots, TimeLimit, Waits
-from runcast.testing import RunHarness
 
 app = Runcast()
 calls: list[str] = []
@@ -134,7 +130,7 @@ def service_on(parts: Parts, store: Meddler) -> RunService:
 
 async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - others change it
+        while not await condition():
             await asyncio.sleep(0.01)
 
 
@@ -168,9 +164,7 @@ async def test_of_two_that_are_created_at_once_the_newer_stays(parts: Parts) -> 
     assert [run.status for run in ended] == [RunStatus.CANCELED, RunStatus.QUEUED]
 
 
-async def test_a_run_that_is_woken_while_its_worker_leaves_it_goes_on_at_once(
-    settings: Settings, parts: Parts
-) -> None:
+async def test_a_run_that_is_woken_while_its_worker_leaves_it_goes_on_at_once(settings: Settings, parts: Parts) -> None:
     """The job that wakes it comes to the same worker before that has finished the one before."""
 
     async def answer_then_dawdle(go_on: Callable[[], Awaitable[Any]], commit: Commit) -> Any:

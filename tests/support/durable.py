@@ -29,6 +29,7 @@ class Past:
     attempts: int = 0
     steps: dict[str, Step] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, int] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)  # what the artifacts hold, by id
@@ -162,6 +163,9 @@ class DurableJournal:
 
     async def wait_child(self, run_id: str, *, step_id: str | None) -> Any:
         raise AssertionError("nothing here starts runs")
+
+    async def mark(self, name: str, *, step_id: str | None) -> int:
+        return self._past.marks.setdefault(f"{step_id}:{name}", self._past.attempts)
 
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         raise AssertionError("nothing here undoes")

@@ -115,6 +115,10 @@ class RecordingJournal:
         self.artifacts[name] = data or path or url
         return Artifact(id="artifact-1", name=name, content_type=content_type or "text/plain", url="/somewhere")
 
+    async def mark(self, name: str, *, step_id: str | None) -> int:
+        del name, step_id
+        return 1
+
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         del run_id
         return [("step", undo) for undo in reversed(self.undos.values())]

@@ -58,16 +58,12 @@ async def _make(run: RunContext, call: ToolCall, call_id: str, keeps_failure: bo
 
 async def _refuse_repetition(run: RunContext, call: ToolCall) -> None:
     """Don't publish again what an attempt that was cut short in the middle may have published already."""
-    begun_in = await run.step("Begin", _give, run.attempt)
+    begun_in = await run.mark("begun")
     if begun_in != run.attempt:
         raise OutcomeUnknownError(
             f"the worker was lost in the step {call.step_name}, which may have been done: "
             "look there, and start a new run if it was not"
         )
-
-
-async def _give(attempt: int) -> int:
-    return attempt
 
 
 async def _keep_file(run: RunContext, output: Any) -> Any:

@@ -123,12 +123,12 @@ def _check_end(run: ArchivedRun) -> Iterable[tuple[Breach, str, int]]:
 
 
 def _check_script(run: ArchivedRun) -> Iterable[tuple[Breach, str, int]]:
-    """Each attempt says the script from its start on, and the one that is done all of it."""
+    """Each attempt says the script on from the last step that was committed, and the one that is done to its end."""
     script = write_script(run.run_id, lines=run.lines)
-    said, attempt = 0, -1
+    said, committed, attempt = 0, 0, -1
     for index, event in enumerate(run.events):
         if event.cursor.attempt != attempt:
-            attempt, said = event.cursor.attempt, 0
+            attempt, said = event.cursor.attempt, committed
         if event.type in _OF_THE_RUN:
             continue
         if said == len(script) or not _says(event, script[said]):
@@ -136,6 +136,8 @@ def _check_script(run: ArchivedRun) -> Iterable[tuple[Breach, str, int]]:
             yield Breach.OFF_SCRIPT, f"attempt {attempt} says {event.type} where its line {said + 1} is {wanted}", index
             return
         said += 1
+        if event.type == EventType.STEP_SUCCEEDED:
+            committed = said
     if run.status is RunStatus.DONE and said != len(script):
         yield Breach.OFF_SCRIPT, f"done after {said} of {len(script)} lines", len(run.events)
 

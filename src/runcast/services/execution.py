@@ -146,9 +146,9 @@ class Execution:
         writer.start()
         try:
             await self._execute(writer)
-            if self._has_ended or self.outcome is Outcome.RETRYING:
+            if self._has_ended or self.outcome in {Outcome.RETRYING, Outcome.INTERRUPTED}:
                 await writer.flush()
-                self.outcome = Outcome.ENDED if self._has_ended else Outcome.RETRYING
+                self.outcome = Outcome.ENDED if self._has_ended else self.outcome
         except StaleAttemptError:
             if self.outcome is not Outcome.PARKED:
                 self.outcome = Outcome.BROKEN
@@ -217,6 +217,8 @@ class Execution:
                 self._announce(writer, past)
             if self._stop is None:  # the worker may have been told to stop by now
                 await self._execute_runner(writer, past)
+            elif self._stop is _Stop.INTERRUPT:
+                self._give_back(writer)
 
     async def _execute_runner(self, writer: RunWriter, past: Past) -> None:
         try:
@@ -275,6 +277,8 @@ class Execution:
             await self._leave_parked(writer)
             return
         if self._stop is _Stop.INTERRUPT and (not task.done() or task.cancelled()):
+            journal.is_closed = True
+            self._give_back(writer)
             return
         journal.cancel_open_steps()
         journal.is_closed = True
@@ -325,6 +329,13 @@ class Execution:
         }
         writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
         self.outcome = Outcome.RETRYING
+
+    def _give_back(self, writer: RunWriter) -> None:
+        """The worker stops: the run goes on at another, and that is no loss."""
+        attempt = self._run.attempt + 1
+        payload = {"status": RunStatus.RETRYING, "attempt": attempt, "reason": "worker_stopped"}
+        change = StatusChange(status=RunStatus.RETRYING, at=self._clock())
+        writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
 
     async def _leave_parked(self, writer: RunWriter) -> None:
         """Nobody holds the run from here on. What it was told to watchers before has to stand in the archive first."""

@@ -17,7 +17,7 @@ from runcast.events import EventType, RequestKind, RunStatus, StepStatus
 from runcast.journaling import BegunMessage, BegunStep
 from runcast.messages import told_text
 from runcast.ports import RunStore
-from runcast.records import Answer, Artifact, Memo, Request, Run, RunError, Step, Undo
+from runcast.records import Answer, Artifact, Commit, Memo, Request, Run, RunError, Step, Undo
 from runcast.services.artifacts import ArtifactService, memo_of, read_memo, told_of
 from runcast.services.outages import outlast_outages
 from runcast.services.questions import Questions
@@ -25,6 +25,8 @@ from runcast.services.waiting import Wait, Waits
 from runcast.services.writer import Facts, RunWriter
 
 _MAX_INPUT_BYTES: Final = 16_384
+_SHORT_SECONDS: Final = 1.0
+"""A sleep up to that is not worth a write: should its worker be lost, it is slept again."""
 
 
 class Past(NamedTuple):
@@ -143,9 +145,7 @@ class RunJournal:
     def start_message(self, name: str | None, *, step_id: str | None) -> BegunMessage:
         """See `Journal.start_message`."""
         message_id = name or f"message-{self._take_turn('message', step_id)}"
-        said = self._memos.get(f"message:{message_id}")
-        # What was said in a step that is executed again was taken back with it.
-        if said is not None and step_id not in self._steps:
+        if (said := self._memos.get(f"message:{message_id}")) is not None:
             return BegunMessage(message_id, said["text"])
         self.write(EventType.MESSAGE_STARTED, {"messageId": message_id}, step_id=step_id)
         return BegunMessage(message_id)
@@ -182,7 +182,9 @@ class RunJournal:
             until = datetime.fromisoformat(kept["until"])
         else:
             until = moment or self._clock() + timedelta(seconds=seconds)
-            self._remember(key, {"until": until.isoformat()})
+            memo = self._remember(key, {"until": until.isoformat()})
+            if (until - self._clock()).total_seconds() > _SHORT_SECONDS:
+                await self._keep(memo)
         seconds = (until - self._clock()).total_seconds()
         if seconds > 0:
             with self._waits.wait(Wait(status=RunStatus.DELAYED, step_id=step_id, until=until)):
@@ -242,6 +244,14 @@ class RunJournal:
         await self._commit(seq)
         return artifact
 
+    async def mark(self, name: str, *, step_id: str | None) -> int:
+        """See `Journal.mark`."""
+        key = f"mark:{step_id}:{name}"
+        if (known := self._memos.get(key)) is None:
+            known = {"attempt": self._writer.attempt}
+            await self._keep(self._remember(key, known))
+        return int(known["attempt"])
+
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         """See `Journal.list_undoable`."""
         steps = await outlast_outages(lambda: self._store.list_steps(run_id))
@@ -264,6 +274,12 @@ class RunJournal:
         scope = (kind, step_id)
         self._turns[scope] = turn = self._turns.get(scope, 0) + 1
         return str(turn) if step_id is None else f"{step_id}-{turn}"
+
+    async def _keep(self, memo: Memo) -> None:
+        """Commit what no event tells of."""
+        if not self.is_closed:
+            commit = Commit(run_id=self._writer.run_id, attempt=self._writer.attempt, events=(), memos=(memo,))
+            await outlast_outages(lambda: self._store.commit(commit))
 
     def _remember(self, key: str, value: Any) -> Memo:
         self._memos[key] = value

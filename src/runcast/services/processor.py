@@ -44,6 +44,7 @@ log = structlog.get_logger()
 
 _GIVING_BACK_SECONDS: Final = 2.0
 _AGAIN_SECONDS: Final = 1.0
+_SCHEDULE_SECONDS: Final = 60.0
 
 
 class RunProcessor:
@@ -96,6 +97,7 @@ class RunProcessor:
         await self._renew_lease()
         unsubscribe = taking = None
         heartbeat = asyncio.create_task(self._heartbeat(), name="heartbeat")
+        schedules = asyncio.create_task(self._set_schedules(), name="schedules")
         try:
             unsubscribe = await self._log.on_control(self._receive_control)
             log.info("worker is ready", worker_id=self._worker_id, runners=sorted(self._app.runners))
@@ -104,7 +106,7 @@ class RunProcessor:
             await self._finish_runs(taking, finish_seconds)
         finally:
             self._is_taking = False
-            await end_tasks(taking)
+            await end_tasks(taking, schedules)
             await self._shut_down()
             await end_tasks(heartbeat)
             if unsubscribe is not None:
@@ -136,8 +138,16 @@ class RunProcessor:
             log.info("worker takes no more runs; those it has may finish", runs=len(self._jobs), seconds=seconds)
             await asyncio.wait(self._jobs, timeout=seconds)
 
+    async def _set_schedules(self) -> None:
+        """Now and then again: a Redis that has lost everything has lost them, too."""
+        while True:
+            try:
+                await outlast_outages(lambda: self._queue.set_schedules(_schedules_of(self._app)))
+            except Exception:
+                log.exception("❌ the schedules could not be set")
+            await asyncio.sleep(_SCHEDULE_SECONDS)
+
     async def _take_jobs(self) -> None:
-        await outlast_outages(lambda: self._queue.set_schedules(_schedules_of(self._app)))
         while True:
             await self._slots.wait_free()
             active = await self._queue.take()
