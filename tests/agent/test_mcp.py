@@ -58,7 +58,7 @@ async def test_a_servers_tools_are_called(transport: str) -> None:
     assert [each["output"] for each in result["steps"]] == [{"found": "tea"}, {"result": "Closed is on the door"}]
     assert [each["prompt"] for each in journal.asked] == ["May the model do this: post?"]
     names = [each["name"] for each in journal.payloads("step_started")]
-    assert names == ["Ask the model", "Find a thing", "post", "Begin", "Ask the model"]
+    assert names == ["Ask the model", "Find a thing", "post", "Ask the model"]
     assert journal.payloads("step_progress") == [{"value": 1, "total": 2, "message": "looking"}]
     assert posted == ([] if transport == "stdio" else ["Closed"])  # the other's list is in another process
 
