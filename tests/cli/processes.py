@@ -56,6 +56,8 @@ def clean_environment(env: dict[str, str] | None = None) -> dict[str, str]:
     """The environment without what would configure Runcast, and with what is given."""
     foreign = {"REDIS_URL", "DATABASE_URL"}
     kept = {
-        name: value for name, value in os.environ.items() if name not in foreign and not name.startswith("RUNCAST_")
+        name: value
+        for name, value in os.environ.items()
+        if name not in foreign and not name.startswith(("RUNCAST_", "_RUNCAST_"))
     }
     return kept | (env or {})
