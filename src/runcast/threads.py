@@ -32,7 +32,7 @@ class SyncRunContext:
         self._run: Final = run
         self._loop: Final = loop
         self._is_canceled: Final = threading.Event()
-        self._waiting: Future[Any] | None = None  # what the function waits for
+        self._waiting: Final[set[Future[Any]]] = set()  # what the function, and threads of its own, wait for
 
     @property
     def is_cancel_requested(self) -> bool:
@@ -105,8 +105,8 @@ class SyncRunContext:
     def cancel(self) -> None:
         """Have the function stop: called in the event loop."""
         self._is_canceled.set()
-        if self._waiting is not None:
-            self._waiting.cancel()
+        for waiting in tuple(self._waiting):
+            waiting.cancel()
 
     def _call(self, action: Callable[[], None]) -> None:
         """Do something that never waits, in the event loop, and raise what it raises."""
@@ -121,11 +121,16 @@ class SyncRunContext:
             work.close()
             raise RunCanceledError(self.id)
         # The coroutine runs in a copy of this thread's context: in the step that the thread is in.
-        self._waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        waiting = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._waiting.add(waiting)
+        if self._is_canceled.is_set():  # by the event loop, between the two lines before
+            waiting.cancel()
         try:
-            result: T = self._waiting.result()
+            result: T = waiting.result()
         except CancelledError:
             raise RunCanceledError(self.id) from None
+        finally:
+            self._waiting.discard(waiting)
         return result
 
 

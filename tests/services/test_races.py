@@ -1,6 +1,7 @@
 """What may happen at the same moment: a cancel and a parking, a wake and a leaving, two who come for one place."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -12,10 +13,13 @@ import pytest
 from runcast import Limit, Runcast, RunContext, SyncRunContext
 from runcast.assembly import Parts, make_processor, migrate, open_parts
 from runcast.config import Settings
-from runcast.events import RunStatus
+from runcast.events import START, EventType, RunStatus
 from runcast.ports import RunStore
-from runcast.records import Commit, StatusChange
+from runcast.records import Claim, Commit, Run, RunError, StatusChange
+from runcast.services.journal import Past, RunJournal
 from runcast.services.runs import RunRequest, RunService
+from runcast.services.waiting import Slots, TimeLimit, Waits
+from runcast.testing import RunHarness
 
 app = Runcast()
 calls: list[str] = []
@@ -130,7 +134,7 @@ def service_on(parts: Parts, store: Meddler) -> RunService:
 
 async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - others change it
             await asyncio.sleep(0.01)
 
 
@@ -185,3 +189,39 @@ async def test_a_run_that_is_woken_while_its_worker_leaves_it_goes_on_at_once(se
     finally:
         working.cancel()
         await asyncio.wait([working])
+
+
+async def test_a_runner_that_breaks_when_its_worker_stops_is_left_to_another(settings: Settings, parts: Parts) -> None:
+    """It was the worker that ended it, so its run hasn't failed."""
+    run, _ = await parts.runs.create(RunRequest(runner="clumsy", input={}))
+
+    async def has_begun() -> bool:
+        return len(await parts.store.read_events(run.id, START, limit=10)) == 3
+
+    async def is_done() -> bool:
+        return (await parts.runs.get(run.id)).status.is_final
+
+    for condition in (has_begun, is_done):
+        working = asyncio.create_task(make_processor(settings, parts).run())
+        try:
+            await until(condition)
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+    ended = await parts.runs.get(run.id)
+    assert (ended.status, ended.output) == (RunStatus.DONE, 2)
+
+
+async def test_threads_that_wait_are_all_told_to_stop(redis_url: str, tmp_path: Path) -> None:
+    """However many of them a plain function has."""
+    async with RunHarness(app, redis_url=redis_url, data_dir=tmp_path, park_seconds=60) as harness:
+        run_id = await harness.start("crowd")
+
+        async def has_asked_twice() -> bool:
+            return len((await harness.look(run_id)).requests) == 2
+
+        await until(has_asked_twice)
+        began = time.monotonic()
+        assert (await harness.cancel(run_id)).status is RunStatus.CANCELED
+        assert time.monotonic() - began < 3
+        assert calls == ["ended"] * 2

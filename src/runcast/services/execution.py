@@ -239,6 +239,7 @@ class Execution:
         )
         limit.run()
         self._task = asyncio.create_task(self._call_runner(runner, self._journal), name=f"run-{self._run.id}")
+        self._task.add_done_callback(_forget_result)  # nobody may be there to hear what it ends with
         try:
             await self._wait_runner(self._task)
         finally:
@@ -268,7 +269,6 @@ class Execution:
             await asyncio.wait({task}, timeout=self._limits.cancel_seconds)
         if not task.done():
             log.warning("❌ a runner that was told to stop goes on; it is left to itself", run_id=self._run.id)
-            task.add_done_callback(_forget_result)
 
     async def _conclude(self, writer: RunWriter, journal: RunJournal, task: asyncio.Task[Any], runner: Runner) -> None:
         if writer.is_fenced:
@@ -276,9 +276,9 @@ class Execution:
         if self._stop is _Stop.PARK:
             await self._leave_parked(writer)
             return
-        if self._stop is _Stop.INTERRUPT and (not task.done() or task.cancelled()):
+        if self._stop is _Stop.INTERRUPT and not _has_returned(task):
             journal.is_closed = True
-            self._give_back(writer)
+            self._give_back(writer)  # should it have failed by itself, it will again
             return
         journal.cancel_open_steps()
         journal.is_closed = True
@@ -432,6 +432,10 @@ class Execution:
         if told is not None:
             writer.publish(told)
         return writer
+
+
+def _has_returned(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 def _forget_result(task: asyncio.Task[Any]) -> None:
