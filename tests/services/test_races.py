@@ -13,9 +13,9 @@ import pytest
 from runcast import Limit, Runcast, RunContext, SyncRunContext
 from runcast.assembly import Parts, make_processor, migrate, open_parts
 from runcast.config import Settings
-from runcast.events import START, EventType, RunStatus
+from runcast.events import START, RunStatus
 from runcast.ports import RunStore
-from runcast.records import Claim, Commit, Run, RunError, StatusChange
+from runcast.records import Commit, StatusChange
 from runcast.services.journal import Past, RunJournal
 from runcast.services.runs import RunRequest, RunService
 from runcast.services.waiting import Slots, TimeLimit, Waits
@@ -38,19 +38,6 @@ async def latest(run: RunContext) -> str:
 
 
 @app.runner
-async def hasty(run: RunContext) -> int:
-    """Asks in a step, but not for long, and once more after it."""
-    async with run.step("quick"):
-        try:
-            async with asyncio.timeout(0.01):
-                await run.approve("One?")
-        except TimeoutError:
-            pass
-    await run.approve("Two?")
-    return run.attempt
-
-
-@app.runner
 def crowd(run: SyncRunContext) -> list[str]:
     """Asks in two threads of its own."""
 
@@ -62,13 +49,6 @@ def crowd(run: SyncRunContext) -> list[str]:
 
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(ask_in_thread, range(2)))
-
-
-@app.runner
-async def sleeper(run: RunContext) -> int:
-    """Sleeps for an hour."""
-    await run.sleep(3600)
-    return run.attempt
 
 
 @app.runner
@@ -121,6 +101,15 @@ class Meddler:
         return meddled
 
 
+class SilentWriter:
+    """A writer that nobody hears."""
+
+    run_id, attempt, is_fenced = "parent", 1, False
+
+    def write(self, *_: Any, **__: Any) -> int:
+        return 1
+
+
 def service_on(parts: Parts, store: Meddler) -> RunService:
     return RunService(
         app=app,
@@ -134,7 +123,7 @@ def service_on(parts: Parts, store: Meddler) -> RunService:
 
 async def until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110 - others change it
+        while not await condition():
             await asyncio.sleep(0.01)
 
 
@@ -225,3 +214,32 @@ async def test_threads_that_wait_are_all_told_to_stop(redis_url: str, tmp_path: 
         assert (await harness.cancel(run_id)).status is RunStatus.CANCELED
         assert time.monotonic() - began < 3
         assert calls == ["ended"] * 2
+
+
+async def test_a_child_that_ends_while_it_is_looked_at_is_noticed(parts: Parts) -> None:
+    """The word of its end comes after the database was read, and before the parent begins to wait for it."""
+    child, _ = await parts.runs.create(RunRequest(runner="ask", input={}))
+    looks = 0
+
+    async def end_meanwhile(go_on: Callable[[], Awaitable[Any]], run_id: str) -> Any:
+        nonlocal looks
+        looks += 1
+        found = await go_on()
+        if looks == 1:
+            await parts.runs.cancel(run_id)
+            journal.receive_child_ended(run_id)
+        return found
+
+    waits = Waits(slot=Slots(1).take(), limit=TimeLimit(None, lambda: None), park_seconds=60, on_park=lambda: None)
+    journal = RunJournal(
+        cast("Any", SilentWriter()),
+        clock=parts.clock,
+        store=cast("RunStore", Meddler(parts.store, get_run=end_meanwhile)),
+        waits=waits,
+        children=cast("Any", None),
+        artifacts=parts.artifacts,
+        past=Past(),
+    )
+    async with asyncio.timeout(3):
+        ended = await journal.wait_child(child.id, step_id=None)
+    assert (ended.status, looks) == (RunStatus.CANCELED, 2)

@@ -71,7 +71,7 @@ class RunJournal:
         self._memos: Final = dict(past.memos)
         self._steps: Final[dict[str, Step]] = {}  # those begun in this attempt, by id
         self._turns: Final[dict[tuple[str, str | None], int]] = {}  # how many of a kind there were in a step
-        self._awaited: Final[dict[str, asyncio.Event]] = {}  # children, by id: set when one may have ended
+        self._awaited: Final[dict[asyncio.Event, str]] = {}  # the child of each wait: set when it may have ended
         self._questions: Final = Questions(
             writer, store=store, waits=waits, clock=clock, past=past.requests, is_ending=lambda: self.is_ending
         )
@@ -206,17 +206,21 @@ class RunJournal:
 
     async def wait_child(self, run_id: str, *, step_id: str | None) -> Run:
         """See `Journal.wait_child`."""
-        may_have_ended = self._awaited.setdefault(run_id, asyncio.Event())
-        with self._waits.wait(Wait(status=RunStatus.RUNNING, step_id=step_id, can_park=False)):
-            while not (child := await self._get_run(run_id)).status.is_final:
-                may_have_ended.clear()
-                await may_have_ended.wait()
+        may_have_ended = asyncio.Event()
+        self._awaited[may_have_ended] = run_id
+        try:
+            with self._waits.wait(Wait(status=RunStatus.RUNNING, step_id=step_id, can_park=False)):
+                while not (child := await self._get_run(run_id)).status.is_final:
+                    await may_have_ended.wait()
+                    may_have_ended.clear()  # before the next look: what comes during it counts
+        finally:
+            del self._awaited[may_have_ended]
         self._tell_child_ended(child, step_id)
         return child
 
     def receive_child_ended(self, run_id: str | None = None) -> None:
         """A child, or any, may have ended."""
-        for child_id, event in self._awaited.items():
+        for event, child_id in self._awaited.items():
             if run_id in (None, child_id):
                 event.set()
 
