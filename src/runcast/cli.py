@@ -463,7 +463,22 @@ def _with_client(use: Callable[["RuncastClient"], Coroutine[Any, Any, int]]) -> 
                 hint = "start a server with `runcast up`, or set RUNCAST_URL to where one runs"
                 raise UnavailableError(f"{error}; {hint}") from error
 
-    return asyncio.run(with_client())
+    result = asyncio.run(_until_interrupted(with_client()))
+    if result is None:
+        raise KeyboardInterrupt
+    return result
+
+
+async def _until_interrupted(work: Coroutine[Any, Any, int]) -> int | None:
+    """The work's result; None if Ctrl-C came first. One cancellation isn't always enough: a library may swallow it."""
+    from runcast.concurrency import end_tasks  # noqa: PLC0415
+
+    interrupted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(interrupted.wait())
+    await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    await end_tasks(waiting, *([] if working.done() else [working]))
+    return None if working.cancelled() else working.result()
 
 
 async def _watch(client: "RuncastClient", run_id: str, after: str | None, is_json: bool) -> int:  # noqa: FBT001

@@ -117,9 +117,9 @@ async def test_a_released_job_comes_again(queue: BullMQQueue) -> None:
 async def test_a_delayed_job_waits_for_its_time(queue: BullMQQueue) -> None:
     """Neither at once nor a second late."""
     loop = asyncio.get_running_loop()
+    began = loop.time()
     await queue.add(job("late"), delay_seconds=0.3)
     await queue.add(job("early"))
-    began = loop.time()
     assert (await take(queue)).job.id == "early"
     assert (await take(queue)).job.id == "late"
     assert loop.time() - began >= 0.25
