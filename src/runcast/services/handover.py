@@ -12,7 +12,7 @@ import structlog
 from runcast.errors import UnavailableError
 from runcast.ports import JobQueue, RunLog, RunStore
 from runcast.records import Run
-from runcast.services.jobs import job_of
+from runcast.services.announcer import Announcer
 from runcast.services.runs import RunRequest, RunService
 
 log = structlog.get_logger()
@@ -23,34 +23,29 @@ class Handover:
 
     def __init__(self, *, store: RunStore, log: RunLog, queue: JobQueue, clock: Callable[[], datetime]) -> None:
         self._store: Final = store
-        self._log: Final = log
-        self._queue: Final = queue
+        self._announcer: Final = Announcer(log=log, queue=queue, clock=clock)
         self._clock: Final = clock
 
     async def wake(self, run: Run) -> None:
         """Have a run that nobody holds taken again when it is due; without a time, when somebody says so."""
-        if run.due_at is None:
-            return
-        seconds = max(0.0, (run.due_at - self._clock()).total_seconds())
-        try:
-            await self._queue.add(job_of(run), delay_seconds=seconds, priority=run.priority)
-        except UnavailableError as error:
-            log.warning("❌ the run will go on late", run_id=run.id, error=str(error))
+        if run.due_at is not None:
+            await self._announcer.enqueue(run)
 
     async def tell_ended(self, run: Run) -> None:
         """Let the next of its limit begin, and its parent know."""
-        if run.limit is None and run.parent_id is None:
-            return
+        if run.parent_id is not None:
+            await self._announcer.tell_workers({"ended": run.id})
+        if run.limit is not None:
+            await self._start_next(run.limit.key)
+
+    async def _start_next(self, limit_key: str) -> None:
         try:
-            if run.parent_id is not None:
-                await self._log.send_control({"ended": run.id})
-            if (
-                run.limit is not None
-                and (following := await self._store.find_next(run.limit.key, now=self._clock())) is not None
-            ):
-                await self._queue.add(job_of(following), priority=following.priority)
+            following = await self._store.find_next(limit_key, now=self._clock())
         except UnavailableError as error:
-            log.warning("❌ others will learn late that the run has ended", run_id=run.id, error=str(error))
+            log.warning("❌ the next run of a limit will begin late", limit=limit_key, error=str(error))
+            return
+        if following is not None:
+            await self._announcer.enqueue(following)
 
 
 class ChildRuns:
