@@ -33,7 +33,7 @@ T = TypeVar("T")
 current_step: ContextVar[str | None] = ContextVar("runcast_step", default=None)
 """The step that the present task is in. A thread that a step runs in has a copy."""
 
-_MAX_NAME_CHARS: Final = 200
+MAX_NAME_CHARS: Final = 200
 _OPTIONS: Final = "__runcast_step__"
 _FINAL: Final = (FatalError, InvalidInputError, RunCanceledError, StaleAttemptError)
 
@@ -101,8 +101,8 @@ class Step(Coroutine[Any, Any, T]):
     """
 
     def __init__(self, journal: Journal, name: str, call: "StepCall | None") -> None:
-        if not 1 <= len(name) <= _MAX_NAME_CHARS:
-            raise InvalidInputError(f"a step's name has 1 to {_MAX_NAME_CHARS} characters", field="name")
+        if not 1 <= len(name) <= MAX_NAME_CHARS:
+            raise InvalidInputError(f"a step's name has 1 to {MAX_NAME_CHARS} characters", field="name")
         self.is_done = False  # whether an earlier attempt has committed it
         self.output: Any = None
         self._journal: Final = journal
@@ -188,7 +188,7 @@ class Step(Coroutine[Any, Any, T]):
         if not options.retries:
             return await self._try_once(call, retry_in_seconds=None)
         async for attempt in stamina.retry_context(
-            on=_may_retry,
+            on=may_retry,
             attempts=options.retries + 1,
             timeout=None,
             wait_initial=options.wait_seconds,
@@ -209,7 +209,7 @@ class Step(Coroutine[Any, Any, T]):
         except StaleAttemptError:
             raise
         except Exception as error:
-            wait = retry_in_seconds if _may_retry(error) else None
+            wait = retry_in_seconds if may_retry(error) else None
             await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=wait)
             raise
         result: T = output
@@ -291,13 +291,18 @@ def to_json(value: Any) -> Any:
 
 def describe_error(error: BaseException) -> RunError:
     """What watchers are told of an exception: our own code for our errors, the class name for others."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # what a `TaskGroup` wraps one error in says nothing
     code = getattr(error, "code", None)
     message = str(error) or type(error).__name__
     return RunError(code=code if isinstance(code, str) else type(error).__name__, message=message[:2_000])
 
 
-def _may_retry(error: BaseException) -> bool:
+def may_retry(error: BaseException) -> bool:
+    """Whether another try may help. A group of errors is final if one of them is."""
     # A cancellation is asked about too: it isn't the step that failed.
+    if isinstance(error, BaseExceptionGroup):
+        return all(may_retry(each) for each in error.exceptions)
     return isinstance(error, Exception) and not isinstance(error, _FINAL)
 
 

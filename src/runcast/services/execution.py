@@ -6,17 +6,18 @@ leaves something that the next attempt or the archive completes.
 
 import asyncio
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from runcast.app import Runcast, RunContext, describe_error
 from runcast.core.pacing import Backoff
 from runcast.core.replay import is_committed
-from runcast.errors import FatalError, InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
+from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
 from runcast.ports import RunLog, RunStore
 from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange, Step
@@ -28,7 +29,7 @@ from runcast.services.outages import outlast_outages
 from runcast.services.takeover import take_over
 from runcast.services.waiting import Slot, TimeLimit, Waits
 from runcast.services.writer import Facts, RunWriter
-from runcast.steps import to_json
+from runcast.steps import may_retry, to_json
 from runcast.threads import call_in_thread
 
 log = structlog.get_logger()
@@ -44,6 +45,14 @@ class Outcome(Enum):
     PARKED = auto()  # nobody holds it until it is due, or answered
     RETRYING = auto()  # it failed, and is due again
     INTERRUPTED = auto()  # the worker stops, and leaves it to another
+
+
+class _Parking(NamedTuple):
+    """What stays of a run that is parked, as it is when its runner is stopped."""
+
+    change: StatusChange
+    memos: tuple[Memo, ...]
+    waited: AbstractSet[str]  # the requests whose answers wake it
 
 
 class _Stop(Enum):
@@ -121,7 +130,7 @@ class Execution:
         self._task: asyncio.Task[Any] | None = None  # the runner
         self._stop: _Stop | None = None
         self._stopping: Final = asyncio.Event()
-        self._parking: tuple[StatusChange, tuple[Memo, ...]] | None = None
+        self._parking: _Parking | None = None
         self._is_cancel_requested = claim.run.cancel_requested_at is not None
         self._has_ended = False  # whether the last event is written, if not yet arrived
 
@@ -176,11 +185,11 @@ class Execution:
         """Leave the run to whoever takes it later, if it only waits."""
         if self._stop is not None or self._waits is None or self._journal is None or self._has_ended:
             return
-        if self._waits.may_park(self._journal.open_steps):
+        if not self._is_log_behind and self._waits.may_park(self._journal.open_steps):
             change = StatusChange(
                 status=self._waits.status, at=self._clock(), due_at=self._waits.due_at, is_parked=True
             )
-            self._parking = change, self._journal.parked_memos
+            self._parking = _Parking(change, self._journal.parked_memos, self._journal.waited_requests)
             self._journal.is_closed = True
             self._stop_runner(_Stop.PARK)
         elif self._waits.is_waiting:
@@ -202,6 +211,11 @@ class Execution:
         """A run that this one has started, or any, may have ended."""
         if self._journal is not None:
             self._journal.receive_child_ended(run_id)
+
+    @property
+    def _is_log_behind(self) -> bool:
+        """Whether parking would have to wait for Redis. Held, the run hears of its answers meanwhile."""
+        return self._writer is not None and self._writer.is_log_away
 
     async def _execute(self, writer: RunWriter) -> None:
         past = await self._read_past() if self._run.attempt > 1 else Past()
@@ -274,7 +288,7 @@ class Execution:
         if writer.is_fenced:
             raise StaleAttemptError(self._run.id, self._run.attempt)
         if self._stop is _Stop.PARK:
-            await self._leave_parked(writer)
+            await self._leave_parked(writer, journal)
             return
         if self._stop is _Stop.INTERRUPT and not _has_returned(task):
             journal.is_closed = True
@@ -310,7 +324,7 @@ class Execution:
         # Our own errors say all there is to say; of others their author has to know the place.
         trace = None if isinstance(failure, RuncastError) else failure
         log.info("run failed", run_id=self._run.id, error=repr(failure), exc_info=trace)
-        if self._run.failures < runner.options.retries and not isinstance(failure, FatalError | InvalidInputError):
+        if self._run.failures < runner.options.retries and may_retry(failure):
             self._try_later(writer, describe_error(failure))
         else:
             self._end(writer, RunStatus.FAILED, error=describe_error(failure))
@@ -337,10 +351,11 @@ class Execution:
         change = StatusChange(status=RunStatus.RETRYING, at=self._clock())
         writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
 
-    async def _leave_parked(self, writer: RunWriter) -> None:
+    async def _leave_parked(self, writer: RunWriter, journal: RunJournal) -> None:
         """Nobody holds the run from here on. What it was told to watchers before has to stand in the archive first."""
         assert self._parking is not None  # noqa: S101 - set with the reason to stop
-        change, memos = self._parking
+        change, memos, waited = self._parking
+        await journal.settle(waited)
         await writer.flush()
         commit = Commit(run_id=self._run.id, attempt=self._run.attempt, events=(), memos=memos)
         self.due_at = change.due_at

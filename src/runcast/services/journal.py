@@ -7,8 +7,10 @@ is closed: the runner is unwound, and what it still says is dropped.
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -18,6 +20,7 @@ from runcast.journaling import BegunMessage, BegunStep
 from runcast.messages import told_text
 from runcast.ports import RunStore
 from runcast.records import Answer, Artifact, Commit, Memo, Request, Run, RunError, Step, Undo
+from runcast.runners import UNDO_RUNNER
 from runcast.services.artifacts import ArtifactService, memo_of, read_memo, told_of
 from runcast.services.outages import outlast_outages
 from runcast.services.questions import Questions
@@ -70,6 +73,7 @@ class RunJournal:
         self._replay: Final = Replay(past.steps)
         self._memos: Final = dict(past.memos)
         self._steps: Final[dict[str, Step]] = {}  # those begun in this attempt, by id
+        self._failed: Final[set[str]] = set()  # steps between two tries
         self._turns: Final[dict[tuple[str, str | None], int]] = {}  # how many of a kind there were in a step
         self._awaited: Final[dict[asyncio.Event, str]] = {}  # the child of each wait: set when it may have ended
         self._questions: Final = Questions(
@@ -78,8 +82,17 @@ class RunJournal:
 
     @property
     def open_steps(self) -> dict[str, str | None]:
-        """The steps begun and not ended, each with the one it is part of."""
-        return {step.id: step.parent_id for step in self._steps.values() if step.status is StepStatus.RUNNING}
+        """The steps begun and not ended, each with the one it is part of. One between two tries has not ended."""
+        return {
+            step.id: step.parent_id
+            for step in self._steps.values()
+            if step.status is StepStatus.RUNNING or step.id in self._failed
+        }
+
+    @property
+    def waited_requests(self) -> AbstractSet[str]:
+        """The requests that an answer is waited for."""
+        return self._questions.waited
 
     @property
     def parked_memos(self) -> tuple[Memo, ...]:
@@ -114,6 +127,7 @@ class RunJournal:
 
     def restart_step(self, step_id: str, number: int) -> None:
         """See `Journal.restart_step`."""
+        self._failed.discard(step_id)
         step = replace(
             self._steps[step_id], status=StepStatus.RUNNING, error=None, started_at=self._clock(), ended_at=None
         )
@@ -128,10 +142,13 @@ class RunJournal:
     async def fail_step(self, step_id: str, error: RunError, *, retry_in_seconds: float | None) -> None:
         """See `Journal.fail_step`."""
         step = self._end(step_id, StepStatus.FAILED, error=error)
+        if retry_in_seconds is not None:
+            self._failed.add(step_id)
         await self._commit(self._write_failure(step, error, retry_in_seconds))
 
     def cancel_step(self, step_id: str) -> None:
         """See `Journal.cancel_step`."""
+        self._failed.discard(step_id)
         step = self._steps.get(step_id)
         if step is not None and step.status is StepStatus.RUNNING and not self._writer.is_fenced:
             error = RunError(code="canceled", message="the step was cut short")
@@ -174,6 +191,10 @@ class RunJournal:
     async def receive_answers(self) -> None:
         """Something may have been answered."""
         await self._questions.receive_answers()
+
+    async def settle(self, waited: AbstractSet[str]) -> None:
+        """The run is parked while it waits for these requests: leave nothing behind that would wake it for others."""
+        await self._questions.settle(waited)
 
     async def sleep_until(self, moment: datetime | None, *, seconds: float, step_id: str | None) -> None:
         """See `Journal.sleep_until`."""
@@ -259,7 +280,18 @@ class RunJournal:
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         """See `Journal.list_undoable`."""
         steps = await outlast_outages(lambda: self._store.list_steps(run_id))
-        return [(step.name, step.undo) for step in reversed(steps) if step.undo is not None and is_committed(step)]
+        done = [(step.name, step.undo) for step in reversed(steps) if step.undo is not None and is_committed(step)]
+        return done[await self._count_undone(run_id) :]
+
+    async def _count_undone(self, run_id: str) -> int:
+        """How many of a run's steps earlier undo runs have undone: each of them begins where the one before failed."""
+        others = [
+            child.id
+            for child in await outlast_outages(lambda: self._store.list_children(run_id))
+            if child.runner == UNDO_RUNNER and child.id != self._writer.run_id
+        ]
+        listed = [await outlast_outages(partial(self._store.list_steps, other)) for other in others]
+        return sum(step.parent_id is None and is_committed(step) for steps in listed for step in steps)
 
     def _tell_child_ended(self, child: Run, step_id: str | None) -> None:
         key = f"ended:{child.id}"

@@ -163,7 +163,8 @@ class RunService:
         return run
 
     async def undo(self, run_id: str) -> tuple[Run, bool]:
-        """Create the run that undoes an ended one. The flag says whether it is new: a run is undone once.
+        """Create the run that undoes an ended one. The flag says whether it is new: a run is undone once. If the
+        undo run itself has failed, or was canceled, another one goes on where it ended.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -177,9 +178,10 @@ class RunService:
         steps = await self._store.list_steps(run_id)
         if not any(step.undo is not None and step.status is StepStatus.SUCCEEDED for step in steps):
             raise InvalidInputError(f"no step of run {run_id} can be undone")
-        request = RunRequest(
-            runner=UNDO_RUNNER, input={"runId": run_id}, parent_id=run_id, idempotency_key=f"undo:{run_id}"
-        )
+        children = await self._store.list_children(run_id)
+        failed = sum(child.runner == UNDO_RUNNER and _has_failed(child) for child in children)
+        key = f"undo:{run_id}:{failed + 1}" if failed else f"undo:{run_id}"
+        request = RunRequest(runner=UNDO_RUNNER, input={"runId": run_id}, parent_id=run_id, idempotency_key=key)
         return await self.create(request)
 
     async def _store_run(self, request: RunRequest, run_id: str) -> tuple[Run, bool]:
@@ -238,6 +240,10 @@ class RunService:
 
 def _is_open(run: Run) -> bool:
     return not run.status.is_final
+
+
+def _has_failed(run: Run) -> bool:
+    return run.status.is_final and run.status is not RunStatus.DONE
 
 
 def _event(run_id: str, payload: Mapping[str, Any], now: datetime, *, seq: int, attempt: int) -> LoggedEvent:

@@ -72,7 +72,7 @@ class RunWriter:
         self._clock: Final = clock
         self._max_event_bytes: Final = max_event_bytes
         self._on_fenced: Final = on_fenced
-        self._is_log_away = False  # whether the last append had to be tried again
+        self.is_log_away = False  # whether the last append had to be tried again
         self._progress: Final = asyncio.Event()  # set whenever an event has arrived somewhere
         self._to_archive: Final = asyncio.Event()
         self._to_append: Final = asyncio.Event()
@@ -218,7 +218,7 @@ class RunWriter:
         commit = _commit_of(self.run_id, self.attempt, events, facts)
         await outlast_outages(lambda: self._store.commit(commit))
         self._outbox.confirm_archived(events[-1].cursor.seq)
-        if self._outbox.size > SPILL_BYTES and self._is_log_away:
+        if self._outbox.size > SPILL_BYTES and self.is_log_away:
             self._outbox.spill()
         self._to_append.set()
         self._progress.set()
@@ -250,9 +250,9 @@ class RunWriter:
         try:
             result = await self._log.append(self.run_id, events)
         except UnavailableError:
-            self._is_log_away = True
+            self.is_log_away = True
             raise
-        self._is_log_away = False
+        self.is_log_away = False
         return result
 
     async def _restore(self, last: Cursor) -> None:
