@@ -15,10 +15,10 @@ from typing import Final
 
 import structlog
 
-from runcast.app import Runcast
 from runcast.assembly import serve_worker
 from runcast.config import Settings
 from runcast.core.pacing import Backoff
+from runcast.registry import RunnerRegistry
 
 log = structlog.get_logger()
 
@@ -26,7 +26,7 @@ _BACKOFF: Final = Backoff(base_seconds=0.5, cap_seconds=15)
 
 
 @asynccontextmanager
-async def run_worker(settings: Settings | None = None, *, app: Runcast) -> AsyncIterator[None]:
+async def run_worker(settings: Settings | None = None, *, app: RunnerRegistry) -> AsyncIterator[None]:
     """Execute an application's runs while the block lasts. Without settings those of the environment hold.
 
     At the end it takes no more runs, lets those it has finish for `shutdown_seconds`, and gives the rest back.
@@ -51,7 +51,7 @@ async def run_worker(settings: Settings | None = None, *, app: Runcast) -> Async
         await asyncio.wait([working])
 
 
-async def _keep_working(settings: Settings, app: Runcast, is_ready: asyncio.Event) -> None:
+async def _keep_working(settings: Settings, app: RunnerRegistry, is_ready: asyncio.Event) -> None:
     """Work until cancelled. What breaks it once it was ready breaks nobody else: it is started again."""
     failures = 0
     while True:

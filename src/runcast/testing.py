@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, Final, Self, cast
 
 from runcast import leash
-from runcast.app import Runcast
 from runcast.assembly import Parts, make_processor, make_sweeper, migrate, open_parts, utc_now
 from runcast.backends.embedded import prepare_redis
 from runcast.backends.redis_client import close_redis, open_redis
@@ -36,6 +35,7 @@ from runcast.errors import ConfigurationError, UnavailableError
 from runcast.events import START, EventType, RequestKind, RunEvent, RunStatus, StepStatus, decode_event
 from runcast.ports import RunStore
 from runcast.records import Commit, Job, Request, Run, RunError, Step
+from runcast.registry import RunnerRegistry
 from runcast.services.answering import is_open
 from runcast.services.history import History
 from runcast.services.jobs import job_of
@@ -100,7 +100,7 @@ class RunHarness:
     """An application with a worker, for one test."""
 
     def __init__(
-        self, app: Runcast, *, redis_url: str | None = None, data_dir: Path | None = None, **settings: Any
+        self, app: RunnerRegistry, *, redis_url: str | None = None, data_dir: Path | None = None, **settings: Any
     ) -> None:
         self._app: Final = app
         self._redis_url: Final = redis_url

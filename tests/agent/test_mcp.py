@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from runcast.agent.runner import register_prompt_runner
-from runcast.app import PROMPT_RUNNER, Runcast
+from runcast.app import Runcast
 from runcast.config import Settings
 from runcast.errors import ConfigurationError
+from runcast.runners import PROMPT_RUNNER
 from tests.support import openai_server as openai
 from tests.support.durable import DurableJournal, begin_attempt
 from tests.support.mcp_tools import create_server

@@ -11,8 +11,8 @@ from runcast import __version__
 from runcast.cli.serving import serve
 
 if TYPE_CHECKING:
-    from runcast.app import Runcast
     from runcast.config import Settings
+    from runcast.registry import RunnerRegistry
 
 _WARNED: Final = "_RUNCAST_WARNED"
 
@@ -162,11 +162,11 @@ def _ready_signal(number: int | None) -> Callable[[], None]:
         raise click.UsageError(f"--ready-fd {number}: {error.strerror}") from None
 
 
-def _load_app(reference: str | None) -> "Runcast":
-    from runcast.app import Runcast  # noqa: PLC0415
+def _load_app(reference: str | None) -> "RunnerRegistry":
     from runcast.loading import load_app  # noqa: PLC0415
+    from runcast.registry import RunnerRegistry  # noqa: PLC0415
 
-    return load_app(reference) if reference else Runcast()
+    return load_app(reference) if reference else RunnerRegistry()
 
 
 def _require_redis(settings: "Settings", part: str) -> None:

@@ -14,13 +14,14 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from runcast.app import Runcast, RunContext, describe_error
+from runcast.context import RunContext
 from runcast.core.pacing import Backoff
 from runcast.core.replay import is_committed
 from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
 from runcast.ports import RunLog, RunStore
 from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange, Step
+from runcast.registry import RunnerRegistry
 from runcast.runners import Runner
 from runcast.services.artifacts import ArtifactService
 from runcast.services.journal import Children, Past, RunJournal
@@ -29,7 +30,7 @@ from runcast.services.outages import outlast_outages
 from runcast.services.takeover import take_over
 from runcast.services.waiting import Slot, TimeLimit, Waits
 from runcast.services.writer import Facts, RunWriter
-from runcast.steps import may_retry, to_json
+from runcast.steps import describe_error, may_retry, to_json
 from runcast.threads import call_in_thread
 
 log = structlog.get_logger()
@@ -97,7 +98,7 @@ class Execution:
         self,
         claim: Claim,
         *,
-        app: Runcast,
+        app: RunnerRegistry,
         store: RunStore,
         log: RunLog,
         lease: Lease,

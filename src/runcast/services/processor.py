@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import structlog
 
-from runcast.app import Runcast
 from runcast.concurrency import end_tasks
 from runcast.core.lifecycle import is_held
 from runcast.errors import (
@@ -30,6 +29,7 @@ from runcast.errors import (
 from runcast.events import LoggedEvent
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError, Schedule
+from runcast.registry import RunnerRegistry
 from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
 from runcast.services.handover import Handover
@@ -53,7 +53,7 @@ class RunProcessor:
     def __init__(
         self,
         *,
-        app: Runcast,
+        app: RunnerRegistry,
         store: RunStore,
         log: RunLog,
         queue: JobQueue,
@@ -336,7 +336,7 @@ class RunProcessor:
         await end_tasks(*self._errands)
 
 
-def _schedules_of(app: Runcast) -> dict[str, Schedule]:
+def _schedules_of(app: RunnerRegistry) -> dict[str, Schedule]:
     return {
         runner.name: Schedule(
             cron=runner.options.cron,

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from runcast.app import UNDO_RUNNER, Runcast
 from runcast.core.lifecycle import CANCELED_AT_ONCE, is_parked
 from runcast.errors import InvalidInputError, RunEndedError, RunNotEndedError, RunNotFoundError
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
 from runcast.ports import JobQueue, RunLog, RunStore
 from runcast.records import Answer, Job, Request, Run, RunFilter, RunPage, Step, is_run_id
+from runcast.registry import RunnerRegistry
+from runcast.runners import UNDO_RUNNER
 from runcast.services.announcer import Announcer
 from runcast.services.answering import check_answer, check_name, find_request
 from runcast.services.intake import RunRequest, read_request, request_of
@@ -47,7 +48,7 @@ class RunService:
     def __init__(
         self,
         *,
-        app: Runcast,
+        app: RunnerRegistry,
         store: RunStore,
         log: RunLog,
         queue: JobQueue,

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from runcast.app import UNDO_RUNNER, Runcast, RunContext
+from runcast.context import RunContext
+from runcast.registry import RunnerRegistry
+from runcast.runners import UNDO_RUNNER
 from runcast.steps import MAX_NAME_CHARS, find_function
 
 
-def register_undo_runner(app: Runcast) -> None:
+def register_undo_runner(app: RunnerRegistry) -> None:
     """Offer the undo runner in an application."""
 
     @app.runner(name=UNDO_RUNNER)

@@ -19,7 +19,7 @@ import mcp
 from mcp.client.stdio import StdioServerParameters
 
 from runcast.agent.tools.connection import redact
-from runcast.app import RunContext
+from runcast.context import RunContext
 from runcast.errors import ConfigurationError, OutcomeUnknownError, ToolError
 from runcast.tools import Report, Risk, ToolCall
 
