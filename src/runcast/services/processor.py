@@ -31,13 +31,14 @@ from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError, Schedule
 from runcast.registry import RunnerRegistry
 from runcast.services.artifacts import ArtifactService
-from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
+from runcast.services.execution import Execution, ExecutionLimits, Outcome
 from runcast.services.handover import Handover
 from runcast.services.journal import Children
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.runs import RunService, run_id_of
 from runcast.services.takeover import complete_log
+from runcast.services.telling import tell_running
 from runcast.services.waiting import Slot, Slots
 
 log = structlog.get_logger()
