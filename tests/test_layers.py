@@ -126,4 +126,10 @@ def test_the_core_does_no_io_and_reads_no_clock(path: Path) -> None:
 def test_only_settings_read_the_environment() -> None:
     """One place to look what can be set."""
     readers = {name for name, path in modules() if "os.environ" in path.read_text() or "getenv" in path.read_text()}
-    assert readers <= {"runcast.config", "runcast.cli.health", "runcast.cli.parts", "runcast.stack", "runcast.testing"}
+    assert readers <= {
+        "runcast.config",
+        "runcast.cli.health",
+        "runcast.cli.parts",
+        "runcast.stack",
+        "runcast.testing.redis",
+    }
