@@ -221,6 +221,16 @@ class StepTimedOutError(RuncastError, TimeoutError):
     title = "The step took too long"
 
 
+class StepFailedError(RuncastError):
+    """A step has failed in an earlier attempt, with something that can't be raised again as it was."""
+
+    code = "step_failed"
+    title = "The step failed"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+
+
 class RunCanceledError(RuncastError):
     """Raised in a plain function whose run was canceled or has used up its time: clean up and return."""
 

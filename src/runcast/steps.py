@@ -5,10 +5,13 @@ once for a step in flight, once for a committed one.
 """
 
 import asyncio
+import contextlib
 import functools
+import hashlib
 import importlib
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Mapping
+import math
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
@@ -23,9 +26,10 @@ from runcast.errors import (
     InvalidInputError,
     RunCanceledError,
     StaleAttemptError,
+    StepFailedError,
     StepTimedOutError,
 )
-from runcast.journaling import BegunStep, Journal
+from runcast.journaling import BegunStep, Journal, StepFailure
 from runcast.records import RunError, Undo
 
 T = TypeVar("T")
@@ -109,6 +113,7 @@ class Step(Coroutine[Any, Any, T]):
         self._name: Final = name
         self._call: Final = call
         self._id = ""
+        self._failure: StepFailure | None = None  # that an earlier attempt has committed
         self._undo: Undo | None = None
         self._outer: Token[str | None] | None = None
 
@@ -143,7 +148,7 @@ class Step(Coroutine[Any, Any, T]):
         if error is None:
             await self._journal.succeed_step(self._id, self.output, undo=self._undo)
         elif isinstance(error, Exception):
-            await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=None)
+            await self._journal.fail_step(self._id, _describe_failure(error), retry_in_seconds=None)
         else:
             self._journal.cancel_step(self._id)
 
@@ -167,6 +172,8 @@ class Step(Coroutine[Any, Any, T]):
             if self.is_done:
                 result: T = call.restore(self.output)
                 return result
+            if self._failure is not None:
+                raise _restore_error(self._failure)
             return await self._try(call)
         except asyncio.CancelledError:
             self._journal.cancel_step(self._id)
@@ -175,8 +182,10 @@ class Step(Coroutine[Any, Any, T]):
             self._leave()
 
     def _begin(self, shown_input: Any) -> None:
-        begun: BegunStep = self._journal.start_step(self._name, shown_input, parent_id=current_step.get())
-        self._id, self.is_done, self.output = begun
+        begun: BegunStep = self._journal.start_step(
+            self._name, shown_input, parent_id=current_step.get(), is_block=self._call is None
+        )
+        self._id, self.is_done, self.output, self._failure = begun
         self._outer = current_step.set(self._id)
 
     def _leave(self) -> None:
@@ -210,7 +219,7 @@ class Step(Coroutine[Any, Any, T]):
             raise
         except Exception as error:
             wait = retry_in_seconds if may_retry(error) else None
-            await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=wait)
+            await self._journal.fail_step(self._id, _describe_failure(error), retry_in_seconds=wait)
             raise
         result: T = output
         return result
@@ -227,14 +236,17 @@ class StepCall:
 
     @property
     def shown_input(self) -> Any:
-        """The arguments by name where the function tells its names, else in order."""
-        if not self._args and not self._kwargs:
-            return None
+        """The arguments by name where the function tells its names, else in order; as JSON, those that can be."""
+        shown = {name: shown for name, value in self._arguments.items() if (shown := _show(value)) is not _HIDDEN}
+        return shown or None
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
         try:
             signature = inspect.signature(self._function)
             arguments = dict(signature.bind(*self._args, **self._kwargs).arguments)
         except (TypeError, ValueError):
-            return {"args": self._args, **self._kwargs}
+            return {**({"args": list(self._args)} if self._args else {}), **self._kwargs}
         for parameter in signature.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # it holds names of its own
                 arguments.update(arguments.pop(parameter.name, {}))
@@ -296,6 +308,45 @@ def describe_error(error: BaseException) -> RunError:
     code = getattr(error, "code", None)
     message = str(error) or type(error).__name__
     return RunError(code=code if isinstance(code, str) else type(error).__name__, message=message[:2_000])
+
+
+def _describe_failure(error: Exception) -> StepFailure:
+    kind = type(error)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    return StepFailure(describe_error(error), None if "<" in name else name)
+
+
+def _restore_error(failure: StepFailure) -> Exception:
+    """What the step has raised in an earlier attempt, as far as its class still takes a message."""
+    code, message = failure.error.code, failure.error.message
+    restored: Exception = StepFailedError(code, message)
+    with contextlib.suppress(Exception):  # whatever the class does when it is made so, it isn't fit to tell this
+        kind = find_function(failure.raised or "")
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ExceptionGroup):
+            error = kind.__new__(kind, message)
+            error.args = (message,)  # past `__init__`: what else it wants isn't known any more
+            if str(error) == message:
+                restored = error
+    restored.add_note("The step has failed so in an earlier attempt; it was not executed again.")
+    return restored
+
+
+def _show(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value):,} bytes, sha256 {hashlib.sha256(value).hexdigest()[:32]}"
+    if isinstance(value, Iterator):
+        return _HIDDEN  # looking would use it up
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=repr)  # another process has them in another order
+    try:
+        return to_json(value)
+    except InvalidInputError:
+        return _HIDDEN
+
+
+_HIDDEN: Final = object()  # what isn't JSON, as a connection, or the run itself
 
 
 def may_retry(error: BaseException) -> bool:

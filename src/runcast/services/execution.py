@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from runcast.context import RunContext
+from runcast.core.replay import reopen
 from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
 from runcast.events import RunStatus
 from runcast.ports import RunLog, RunStore
@@ -354,7 +355,8 @@ class Execution:
         steps = await outlast_outages(lambda: self._store.list_steps(run_id))
         memos = await outlast_outages(lambda: self._store.read_memos(run_id))
         requests = await outlast_outages(lambda: self._store.list_requests(run_id))
-        return Past(tuple(steps), memos, tuple(requests))
+        has_failed = self._run.error is not None  # and not only lost its worker, say
+        return Past(tuple(map(reopen, steps)) if has_failed else tuple(steps), memos, tuple(requests))
 
     async def _open_writer(self) -> RunWriter:
         run, told = self._run, self._told

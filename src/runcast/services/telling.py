@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from runcast.core.pacing import Backoff
-from runcast.core.replay import is_committed
+from runcast.core.replay import is_settled
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
 from runcast.records import Run, RunError, StatusChange, Step
 from runcast.services.writer import Facts, RunWriter
@@ -52,9 +52,9 @@ class StatusTeller:
         self.tell(RunStatus.RUNNING)
 
     def take_back(self, past: Sequence[Step]) -> None:
-        """What an earlier attempt has begun and not committed is no longer part of the run."""
+        """What an earlier attempt has begun and not brought to an end is no longer part of the run."""
         for step in past:
-            if not is_committed(step):
+            if not is_settled(step):
                 self._reset(step)
 
     def tell(self, status: RunStatus) -> None:
