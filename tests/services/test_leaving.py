@@ -157,7 +157,7 @@ async def test_a_question_that_is_given_up_is_closed(redis_url: str, tmp_path: P
         result = await wait_asked(harness, run_id, "When?")
         assert calls == ["gave up"]
         assert [request.prompt for request in result.open_requests] == ["When?"]
-        (resolved,) = result.events_of(EventType.INPUT_RESOLVED)
+        resolved = await harness.wait_for(run_id, EventType.INPUT_RESOLVED)
         assert (resolved.payload["kind"], resolved.payload["resolution"]) == ("approval", "expired")
         given_up = next(request for request in result.requests if request.prompt == "Now?")
         with pytest.raises(RequestClosedError, match="it has expired"):

@@ -204,3 +204,12 @@ async def test_a_harness_brings_its_own_folder() -> None:
         with pytest.raises(InvalidInputError):
             await harness.run("plain", number="four")
         assert (await harness.run("plain", number=1)).output == 2
+
+
+async def test_a_test_that_tries_nothing_fails(run_harness: Harness) -> None:
+    """Answers that nobody asks for, and a crash after a step that isn't there, are mistakes."""
+    async with run_harness(app) as harness:
+        with pytest.raises(AssertionError, match=r"has ended as done and has not asked for the answers \[True\]"):
+            await harness.run("sleepy", days=1, answers=[True])
+        with pytest.raises(AssertionError, match="has ended as done, and no step 'no such' was committed"):
+            await harness.run("sleepy", days=1, crash_after=["no such"])

@@ -143,6 +143,7 @@ class RunHarness:
 
         Raises:
             TimeoutError: it has neither ended nor asked within `timeout_seconds`.
+            AssertionError: it has ended, and answers or steps of `crash_after` are left over.
 
         """
         return await self.settle(
@@ -163,7 +164,13 @@ class RunHarness:
         async with asyncio.timeout(timeout_seconds):
             while not await self._is_settled(run_id, left):  # noqa: ASYNC110  # a worker of its own changes it
                 await asyncio.sleep(_LOOK_SECONDS)
-        return await self.look(run_id)
+        result = await self.look(run_id)
+        if result.status.is_final:
+            # A test that was written for another runner would pass and try nothing.
+            assert not left, f"the run has ended as {result.status} and has not asked for the answers {left}"  # noqa: S101
+            doomed = ", ".join(map(repr, self._store.doomed))
+            assert not doomed, f"the run has ended as {result.status}, and no step {doomed} was committed"  # noqa: S101
+        return result
 
     async def answer(
         self, run_id: str, value: Any, *, request_id: str | None = None, by: str | None = None
