@@ -66,6 +66,7 @@ def test_wrong_usage_is_one_line_and_code_2(arguments: list[str], reason: str, t
         ("REDIS_URL", "redis+sentinel://one:1", "REDIS_URL: a Sentinel URL ends with the service's name"),
         ("RUNCAST_API_KEY", "schlüssel", "setting RUNCAST_API_KEY: only ASCII"),
         ("RUNCAST_API_KEY", "two words", "setting RUNCAST_API_KEY: only ASCII"),
+        ("RUNCAST_HEADERS", "ada", "setting RUNCAST_HEADERS: give `name: value`, one per line"),
     ],
 )
 def test_a_variable_that_does_not_fit_is_named_before_anything_starts(
@@ -113,12 +114,12 @@ print(sorted({heavy!r} & set(sys.modules)))"""
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-async def watched(*arguments: str, url: str) -> tuple[int | None, str, str]:
+async def watched(*arguments: str, url: str, **environment: str) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "runcast", *arguments),
         stdout=PIPE,
         stderr=PIPE,
-        env=clean_environment({"RUNCAST_URL": url}),
+        env=clean_environment({"RUNCAST_URL": url, **environment}),
     )
     output, errors = await process.communicate()
     return process.returncode, output.decode(), errors.decode()
@@ -155,15 +156,23 @@ async def test_an_unknown_run_is_told_without_a_hint_to_start_a_server() -> None
 
 
 async def test_a_missing_key_is_told_with_the_variable_that_holds_it() -> None:
-    """Whoever uses the command sends no headers by hand."""
+    """The server's sentence, and where the command has what it sends from."""
     async with gateway() as server:
-        server.answers["/runs/stats"] = (
-            401,
-            {"code": "unauthorized", "detail": "give the API key: `Authorization: …`"},
-        )
+        server.answers["/runs/stats"] = (401, {"code": "unauthorized", "detail": "the API key is wrong"})
         code, output, errors = await watched("stats", url=server.url)
     assert (code, output) == (1, "")
-    assert errors == "runcast: the server needs an API key: set RUNCAST_API_KEY to the right one\n"
+    assert errors == (
+        "runcast: the API key is wrong; what this command sends is in RUNCAST_API_KEY and RUNCAST_HEADERS\n"
+    )
+
+
+async def test_the_command_sends_the_headers_of_the_environment() -> None:
+    """One per line; what a value has of colons is its own."""
+    async with gateway() as server:
+        server.answers["/runs/stats"] = (200, {})
+        await watched("stats", url=server.url, RUNCAST_HEADERS="X-User: ada\n\nx-at:12:30\n")
+        (sent,) = server.headers
+    assert (sent["x-user"], sent["x-at"]) == ("ada", "12:30")
 
 
 async def test_ctrl_c_stops_watching_and_nothing_else() -> None:

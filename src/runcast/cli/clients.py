@@ -124,15 +124,18 @@ def _read_json(text: str, option: str) -> Any:
 def _with_client(use: Callable[["RuncastClient"], Coroutine[Any, Any, int]]) -> int:
     from runcast.client import RuncastClient  # noqa: PLC0415
     from runcast.config import Settings  # noqa: PLC0415
-    from runcast.errors import UnavailableError  # noqa: PLC0415
+    from runcast.errors import UnauthorizedError, UnavailableError  # noqa: PLC0415
 
     settings = Settings.load()
     key = settings.api_key.get_secret_value() if settings.api_key else None
 
     async def with_client() -> int:
-        async with RuncastClient(settings.url, api_key=key) as client:
+        async with RuncastClient(settings.url, api_key=key, headers=settings.client_headers) as client:
             try:
                 return await use(client)
+            except UnauthorizedError as error:
+                hint = "what this command sends is in RUNCAST_API_KEY and RUNCAST_HEADERS"
+                raise UnauthorizedError(f"{error}; {hint}") from error
             except UnavailableError as error:
                 hint = "start a server with `runcast up`, or set RUNCAST_URL to where one runs"
                 raise UnavailableError(f"{error}; {hint}") from error
