@@ -182,6 +182,12 @@ class UnauthorizedError(RuncastError):
     close_code = 4401
 
 
+class SignInNeededError(UnauthorizedError):
+    """The application that Runcast is part of doesn't know who asks. To programs it is `unauthorized` as well."""
+
+    title = "Nobody is signed in"
+
+
 class ForbiddenOriginError(RuncastError):
     """A Host or Origin that this server doesn't answer."""
 
