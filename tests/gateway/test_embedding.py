@@ -1,17 +1,19 @@
 """Runcast inside somebody else's application: its own authentication in front, its own process for the worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import Message
+from structlog.testing import capture_logs
 from uvicorn.config import WSProtocolType
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -221,6 +223,45 @@ async def test_an_answer_is_by_who_was_let_in(settings: Settings) -> None:
         assert answer.status_code == 202
         await eventually(lambda: has_status("done"), "it goes on")
         assert (await http.get(f"/runs/{run_id}")).json()["output"] == {"approved": True, "by": "ada"}
+
+
+@pytest.fixture
+def unconfigured() -> Iterator[None]:
+    """Structlog as in a process where nobody has configured it."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+async def greet_once(settings: Settings) -> None:
+    app = greeter()
+    async with serving(app.asgi(settings), lambda: app.worker(settings)) as url, RuncastClient(url) as client:
+        created = await client.create_run(runner="greet", input={"name": "Ada"})
+        async with asyncio.timeout(20):
+            assert [event async for event in client.watch(created.run_id)]
+
+
+@pytest.mark.parametrize(
+    ("level", "levels"), [("error", set()), ("info", {"info"}), ("debug", {"debug", "info"})], ids=str
+)
+@pytest.mark.usefixtures("unconfigured")
+async def test_the_log_level_holds_where_nobody_has_configured_logging(
+    settings: Settings, level: str, levels: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For lines of ours; the site's own loggers say what they said."""
+    await greet_once(settings.model_copy(update={"log_level": level}))
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.partition("[")[2].partition("]")[0].strip() for line in lines} == levels
+    structlog.get_logger().debug("mine")
+    assert "mine" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("unconfigured")
+async def test_a_site_that_has_configured_logging_decides_itself(settings: Settings) -> None:
+    """It gets every line that it wants, whatever the level of Runcast."""
+    with capture_logs() as lines:
+        await greet_once(settings.model_copy(update={"log_level": "error"}))
+    assert {"debug", "info"} <= {line["log_level"] for line in lines}
 
 
 async def test_applications_side_by_side(settings: Settings, tmp_path: Path) -> None:
