@@ -45,20 +45,23 @@ ALLOWED: dict[str, set[str]] = {
     **dict.fromkeys(AUTHORING, WORDS | AUTHORING | {"runcast.streams"}),
     "runcast.dialects": WORDS,
     "runcast.streams": WORDS | {"runcast.dialects"},
-    "runcast.backends": WORDS | {"runcast.core", "runcast.ports"},
-    "runcast.services": WORDS | AUTHORING | {"runcast.core", "runcast.ports"},
-    "runcast.gateway": WORDS | AUTHORING | {"runcast.core", "runcast.ports", "runcast.services", "runcast.config"},
+    "runcast.backends": WORDS | {"runcast.core", "runcast.logs", "runcast.ports"},
+    "runcast.services": WORDS | AUTHORING | {"runcast.core", "runcast.logs", "runcast.ports"},
+    "runcast.gateway": WORDS
+    | AUTHORING
+    | {"runcast.config", "runcast.core", "runcast.logs", "runcast.ports", "runcast.services"},
     "runcast.agent": WORDS | AUTHORING | {"runcast.config"},
     "runcast.observe": WORDS | {"runcast.config"},
     "runcast.client": WORDS | {"runcast.core"},
     "runcast.transcript": WORDS | {"runcast.client"},
     "runcast.leash": set(),
+    "runcast.logs": set(),
     "runcast.readiness": set(),
     "runcast.chaos": WORDS | AUTHORING | {"runcast.backends", "runcast.leash"},
-    "runcast.supervisor": WORDS | {"runcast.core", "runcast.leash"},
+    "runcast.supervisor": WORDS | {"runcast.core", "runcast.leash", "runcast.logs"},
     "runcast.pytest_plugin": {"runcast.testing"},
     "runcast.loading": WORDS | AUTHORING,
-    "runcast.reload": WORDS | {"runcast.supervisor"},
+    "runcast.reload": WORDS | {"runcast.logs", "runcast.supervisor"},
 }
 ROOTS = {
     "runcast.app",

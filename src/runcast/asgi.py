@@ -20,6 +20,7 @@ from runcast.config import Settings
 from runcast.core.access import Principal
 from runcast.errors import ConfigurationError
 from runcast.gateway.edge import Authorize
+from runcast.logs import set_level
 from runcast.registry import RunnerRegistry
 
 __all__ = ["Authorize", "MountedGateway", "Principal", "create_gateway"]
@@ -60,6 +61,7 @@ class MountedGateway:
         """
         if self._served is not None:
             raise ConfigurationError("the gateway is started already: enter its lifespan once")
+        set_level(self._settings.log_level)
         async with open_gateway(self._settings, self._app, has_console=False, authorize=self._authorize) as gateway:
             self._served = gateway.served
             try:

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -34,6 +33,7 @@ from runcast.gateway.server import create_app, create_upgrades
 from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
+from runcast.logs import get_logger
 from runcast.ports import JobQueue, RunLog, RunStore, StatsBoard
 from runcast.registry import RunnerRegistry
 from runcast.runners import PROMPT_RUNNER, UNDO_RUNNER
@@ -47,7 +47,7 @@ from runcast.services.stats import StatsService
 from runcast.services.sweeper import Sweeper
 from runcast.services.undoing import register_undo_runner
 
-log = structlog.get_logger()
+log = get_logger()
 
 _BACKLOG: Final = 4096
 _CLOSING_SECONDS: Final = 5

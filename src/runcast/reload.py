@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-import structlog
 from watchfiles import PythonFilter, awatch
 
 from runcast.errors import RuncastError
+from runcast.logs import get_logger
 from runcast.supervisor import Child, ChildSpec, Supervisor
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
+log = get_logger()
 
 MAX_RETIRING: Final = 8
 """Generations whose runs may still be finishing. Past that the oldest gives its runs back, to the newest code."""

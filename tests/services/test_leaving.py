@@ -230,6 +230,17 @@ async def test_a_child_that_comes_just_after_the_cancel_is_canceled_too(parts: P
     assert child.status is RunStatus.CANCELED
 
 
+async def test_a_child_is_its_parents_whatever_another_attempt_asks_for(parts: Parts) -> None:
+    """Its key is the place in the parent's code: it is found again, not refused, with an input that has changed."""
+    parent, _ = await parts.runs.create(RunRequest(runner="late", input={}))
+    children = ChildRuns(parts.runs)
+    first, again = [
+        await children.start("prompt", {"prompt": f"wait {number} ms"}, parent_id=parent.id, key="child:1")
+        for number in (1, 2)
+    ]
+    assert (again.id, again.input["prompt"]) == (first.id, "wait 1 ms")
+
+
 async def test_a_fatal_error_in_a_group_is_not_tried_again(harness: RunHarness) -> None:
     """Neither the step nor the run; and watchers are told the error, not the group's."""
     result = await harness.run(hopeless)

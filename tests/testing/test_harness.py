@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+import structlog
 
 from runcast import Runcast, RunContext
 from runcast.app import SyncRunContext
@@ -196,6 +197,23 @@ async def test_a_plain_function(run_harness: Harness) -> None:
     """Runs in its thread."""
     async with run_harness(app) as harness:
         assert (await harness.run("plain", number=4)).output == 8
+
+
+async def test_a_test_is_quiet_unless_told(
+    run_harness: Harness, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only warnings, or what the level asks for."""
+    structlog.reset_defaults()
+    async with run_harness(app) as harness:
+        await harness.run("plain", number=4)
+    assert capsys.readouterr().out == ""
+    async with run_harness(app, log_level="debug") as harness:
+        await harness.run("plain", number=4)
+    assert "[debug" in capsys.readouterr().out
+    monkeypatch.setenv("RUNCAST_LOG_LEVEL", "info")
+    async with run_harness(app) as harness:
+        await harness.run("plain", number=4)
+    assert "[info" in capsys.readouterr().out
 
 
 async def test_a_harness_brings_its_own_folder() -> None:

@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from runcast import __version__
-from runcast.cli.clients import answer, cancel, run, stats, undo, watch
+from runcast.cli.clients import answer, cancel, run, runs, stats, undo, watch
 from runcast.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from runcast.cli.health import doctor
 from runcast.cli.parts import api, check, migrate, up, worker
@@ -40,7 +40,7 @@ def cli() -> None:
     """Run jobs and watch them live."""
 
 
-for _command in (up, api, worker, migrate, check, run, watch, answer, cancel, undo, stats, doctor):
+for _command in (up, api, worker, migrate, check, run, runs, watch, answer, cancel, undo, stats, doctor):
     cli.add_command(_command)
 
 

@@ -5,6 +5,7 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,21 +55,44 @@ def watch(run_id: str, after: str | None, *, is_json: bool) -> int:
 
 @click.command()
 @click.argument("run_id")
-@click.option("--approve/--reject", "is_approved", default=None, help="The answer to what is to be approved.")
+@click.option("--approve", "is_approved", is_flag=True, help="Yes to what is to be approved.")
+@click.option("--reject", "is_rejected", is_flag=True, help="No to it.")
 @click.option("--value", "value_json", metavar="JSON", help="The answer to anything else.")
 @click.option("--request", "request_id", metavar="ID", help="Which request; the only open one unless told.")
 @click.option("--by", metavar="NAME", help="Who answers.")
-def answer(run_id: str, *, is_approved: bool | None, value_json: str | None, **options: str | None) -> int:
+def answer(run_id: str, *, is_approved: bool, is_rejected: bool, value_json: str | None, **options: str | None) -> int:
     """Answer what a run asks."""
-    if (is_approved is None) == (value_json is None):
-        raise click.UsageError("give --approve, --reject or --value JSON")
+    if [is_approved, is_rejected, value_json is not None].count(True) != 1:
+        raise click.UsageError("give --approve, --reject or --value JSON, one of them")
     value = {"approved": is_approved} if value_json is None else _read_json(value_json, "--value")
 
     async def ask(client: "RuncastClient") -> int:
+        if value_json is None:
+            await _check_approval(client, run_id, options["request_id"])
         await client.answer_run(run_id, value, **options)
         return 0
 
     return _with_client(ask)
+
+
+@click.command()
+@click.option("--status", help="Only those that are so: running, awaiting_approval, failed, …")
+@click.option("--tag", help="Only those with this tag.")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="At most so many.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object per line.")
+def runs(*, is_json: bool, **where: Any) -> int:
+    """List runs, the newest first: id, status, runner, age, and what was asked for."""
+
+    async def show(client: "RuncastClient") -> int:
+        from runcast.transcript import encode_listed, render_listed  # noqa: PLC0415
+
+        page = await client.list_runs(**where)
+        now = datetime.now(UTC)
+        for each in page.runs:
+            click.echo(encode_listed(each) if is_json else render_listed(each, now=now))
+        return 0
+
+    return _with_client(show)
 
 
 @click.command()
@@ -124,15 +148,18 @@ def _read_json(text: str, option: str) -> Any:
 def _with_client(use: Callable[["RuncastClient"], Coroutine[Any, Any, int]]) -> int:
     from runcast.client import RuncastClient  # noqa: PLC0415
     from runcast.config import Settings  # noqa: PLC0415
-    from runcast.errors import UnavailableError  # noqa: PLC0415
+    from runcast.errors import UnauthorizedError, UnavailableError  # noqa: PLC0415
 
     settings = Settings.load()
     key = settings.api_key.get_secret_value() if settings.api_key else None
 
     async def with_client() -> int:
-        async with RuncastClient(settings.url, api_key=key) as client:
+        async with RuncastClient(settings.url, api_key=key, headers=settings.client_headers) as client:
             try:
                 return await use(client)
+            except UnauthorizedError as error:
+                hint = "what this command sends is in RUNCAST_API_KEY and RUNCAST_HEADERS"
+                raise UnauthorizedError(f"{error}; {hint}") from error
             except UnavailableError as error:
                 hint = "start a server with `runcast up`, or set RUNCAST_URL to where one runs"
                 raise UnavailableError(f"{error}; {hint}") from error
@@ -155,11 +182,26 @@ async def _until_interrupted(work: Coroutine[Any, Any, int]) -> int | None:
     return None if working.cancelled() else working.result()
 
 
+async def _check_approval(client: "RuncastClient", run_id: str, request_id: str | None) -> None:
+    """Tell somebody who approves or rejects that data are asked for; whatever else is wrong the server says better."""
+    from runcast.errors import InvalidInputError  # noqa: PLC0415
+    from runcast.events import RequestKind  # noqa: PLC0415
+
+    asked = [each for each in (await client.get_run(run_id)).requests if each.answer is None and not each.resolved]
+    meant = [each for each in asked if request_id in {None, each.request_id}]
+    if len(meant) == 1 and meant[0].kind != RequestKind.APPROVAL:
+        raise InvalidInputError(f"{meant[0].request_id} asks for data, not for an approval: answer with --value JSON")
+
+
 async def _watch(client: "RuncastClient", run_id: str, after: str | None, is_json: bool) -> int:  # noqa: FBT001
-    from runcast.events import RunEvent, RunStatus, encode_event  # noqa: PLC0415
+    from runcast.events import START, Cursor, RunEvent, RunStatus, encode_event  # noqa: PLC0415
     from runcast.transcript import Transcript  # noqa: PLC0415
 
     transcript = Transcript(is_coloured=sys.stdout.isatty())
+    if after is not None and Cursor.parse(after) != START and not is_json:
+        # Steps may have begun before: only their ids come with what is told of them later.
+        steps = (await client.get_run(run_id)).steps
+        transcript.name_steps({step.step_id: step.name for step in steps})
     async for event in client.watch(run_id, after=after, control=True):
         text = transcript.render(event)
         if is_json:

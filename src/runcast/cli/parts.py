@@ -142,12 +142,12 @@ def _configure(options: dict[str, Any]) -> "Settings":
 
 
 def _warn_of_mistyped(sentences: Iterable[str]) -> None:
-    import structlog  # noqa: PLC0415  # as the rest
+    from runcast.logs import get_logger  # noqa: PLC0415  # as the rest
 
     if _WARNED in os.environ:
         return
     for sentence in sentences:
-        structlog.get_logger().warning(f"❌ {sentence}")
+        get_logger().warning(f"❌ {sentence}")
     os.environ[_WARNED] = "1"  # the parts that `up` starts inherit it: they needn't say it again
 
 

@@ -20,7 +20,6 @@ from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-import structlog
 from websockets.exceptions import InvalidHandshake
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
@@ -28,8 +27,9 @@ from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as Parser
 
 from runcast.gateway.handshakes import answer_handshake, refuse_handshake
+from runcast.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 CLOSE_FINISHED: Final = (1000, "run finished")
 CLOSE_FAULT: Final = (1011, "something went wrong inside; come back with your cursor")

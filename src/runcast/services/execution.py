@@ -12,12 +12,11 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
-import structlog
-
 from runcast.context import RunContext
 from runcast.core.replay import reopen
 from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
 from runcast.events import RunStatus
+from runcast.logs import get_logger
 from runcast.ports import RunLog, RunStore
 from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange
 from runcast.registry import RunnerRegistry
@@ -33,7 +32,7 @@ from runcast.services.writer import RunWriter
 from runcast.steps import describe_error, may_retry, to_json
 from runcast.threads import call_in_thread
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Outcome(Enum):

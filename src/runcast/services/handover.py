@@ -8,16 +8,15 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-import structlog
-
 from runcast.errors import RunEndedError, UnavailableError
 from runcast.events import RunStatus
+from runcast.logs import get_logger
 from runcast.ports import JobQueue, RunLog, RunStore
 from runcast.records import Run
 from runcast.services.announcer import Announcer
 from runcast.services.runs import RunRequest, RunService
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Handover:

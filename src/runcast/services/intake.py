@@ -10,7 +10,7 @@ import msgspec
 from runcast.errors import InvalidInputError, TooLargeError
 from runcast.records import Job, NewRun
 from runcast.registry import RunnerRegistry
-from runcast.runners import PROMPT_RUNNER
+from runcast.runners import PROMPT_RUNNER, Runner
 
 MAX_TAGS: Final = 20
 MAX_TAG_CHARS: Final = 64
@@ -83,6 +83,17 @@ def read_request(
         limit=runner.limit_for(value),
         is_rejected_when_full=runner.on_full == "reject",
     )
+
+
+def has_input(runner: Runner, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether a stored input is what is asked for now, an input that the runner has just checked."""
+    try:
+        # What the signature has got since then, with a default, is no difference.
+        stored = runner.validate(stored)
+    except InvalidInputError:
+        return False
+    first, second = (msgspec.json.decode(msgspec.json.encode(value)) for value in (stored, asked))
+    return bool(first == second)
 
 
 def _read_input(request: RunRequest, max_prompt_chars: int) -> dict[str, Any]:

@@ -16,14 +16,13 @@ from contextlib import contextmanager
 from itertools import cycle, islice
 from typing import Final, Protocol
 
-import structlog
-
 from runcast.concurrency import end_tasks
 from runcast.errors import UnavailableError
 from runcast.events import Cursor
+from runcast.logs import get_logger
 from runcast.ports import RunLog, RunStore
 
-log = structlog.get_logger()
+log = get_logger()
 
 TICK_SLICES: Final = 8
 MAX_RUNS_PER_LOOK: Final = 100

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import structlog
-
 from runcast.concurrency import end_tasks
 from runcast.core.lifecycle import is_held
 from runcast.errors import (
@@ -27,6 +25,7 @@ from runcast.errors import (
     UnavailableError,
 )
 from runcast.events import LoggedEvent
+from runcast.logs import get_logger
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError, Schedule
 from runcast.registry import RunnerRegistry
@@ -41,7 +40,7 @@ from runcast.services.takeover import complete_log
 from runcast.services.telling import tell_running
 from runcast.services.waiting import Slot, Slots
 
-log = structlog.get_logger()
+log = get_logger()
 
 _GIVING_BACK_SECONDS: Final = 2.0
 _AGAIN_SECONDS: Final = 1.0

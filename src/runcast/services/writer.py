@@ -13,18 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import structlog
-
 from runcast.concurrency import end_tasks
 from runcast.core.outbox import Outbox
 from runcast.errors import InvalidInputError, StaleAttemptError, TooLargeError, UnavailableError
 from runcast.events import Cursor, EventType, LoggedEvent, RunEvent, encode_event, format_ts, read_event
+from runcast.logs import get_logger
 from runcast.ports import Appended, AppendResult, Fenced, Missing, RunLog, RunStore
 from runcast.records import Commit, Memo, Request, StatusChange, Step
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 
-log = structlog.get_logger()
+log = get_logger()
 
 ARCHIVE_DELAY_SECONDS: Final = 0.25
 MAX_EVENTS_PER_APPEND: Final = 256

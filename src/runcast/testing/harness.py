@@ -14,6 +14,7 @@ from runcast.config import Settings
 from runcast.core.lifecycle import is_parked
 from runcast.errors import ConfigurationError
 from runcast.events import START, EventType, RequestKind, RunEvent, RunStatus, decode_event
+from runcast.logs import set_level
 from runcast.ports import RunStore
 from runcast.records import Job, Request, Run, RunError, Step
 from runcast.registry import RunnerRegistry
@@ -26,6 +27,7 @@ from runcast.testing.doubles import Clock, MortalStore
 from runcast.testing.redis import TestRedis
 
 _LOOK_SECONDS: Final = 0.003
+_LOG_LEVEL: Final = "warning"  # unless told: what a test prints should be what it is about
 _ASKING: Final = frozenset({RunStatus.AWAITING_APPROVAL, RunStatus.AWAITING_INPUT})
 _SKIPPED: Final = frozenset({RunStatus.DELAYED, RunStatus.RETRYING})
 
@@ -105,6 +107,7 @@ class RunHarness:
         settings = self._settings = Settings.load(
             **{**defaults, **self._options, "redis_url": redis_url, "data_dir": data_dir}
         )
+        set_level(settings.log_level if "log_level" in settings.model_fields_set else _LOG_LEVEL)
         await migrate(settings)
         self._parts = await self._stack.enter_async_context(open_parts(settings, self._app, clock=self._clock.now))
         self._mortal = MortalStore(self._parts.store)
