@@ -11,12 +11,13 @@ import inspect
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 import pydantic
 import pydantic_core
 import stamina
 
+from runcast.concurrency import run_in_thread
 from runcast.errors import (
     ConfigurationError,
     FatalError,
@@ -241,12 +242,14 @@ class StepCall:
         return arguments
 
     async def run(self) -> Any:
-        """The result. A plain function runs in a thread; when its time is over it is left to itself."""
+        """The result. A plain function runs in a thread; when its time is over it is left to itself, and told so by the
+        run if it has that.
+        """
         limit = self.options.timeout_seconds
         deadline = asyncio.timeout(limit)
         try:
             async with deadline:
-                return await self._call()
+                return await self._call(deadline.expired)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -267,11 +270,56 @@ class StepCall:
         except pydantic.ValidationError as error:
             raise FatalError(f"the step's committed result doesn't fit what it returns now: {error}") from None
 
-    async def _call(self) -> Any:
+    async def _call(self, is_late: Callable[[], bool]) -> Any:
         if inspect.iscoroutinefunction(self._function):
-            return await self._function(*self._args, **self._kwargs)
-        result = await asyncio.to_thread(functools.partial(self._function, *self._args, **self._kwargs))
+            return await self._bind(as_awaited)()
+        contexts: list[BlockingContext] = []
+
+        def hand_over(argument: Any) -> Any:
+            context = as_blocking(argument)
+            if context is None:
+                return argument
+            contexts.append(context)
+            return context
+
+        def cancel() -> None:
+            for context in contexts:
+                context.cancel()
+
+        # What decorates an async function may be plain itself: the run is for the function.
+        is_async_within = inspect.iscoroutinefunction(inspect.unwrap(self._function))
+        call = self._bind(as_awaited if is_async_within else hand_over)
+        if contexts:
+            result = await run_in_thread(call, name="step", cancel=cancel, is_late=is_late)
+        else:
+            result = await asyncio.to_thread(call)
         return await result if inspect.isawaitable(result) else result
+
+    def _bind(self, hand_over: Callable[[Any], Any]) -> Callable[[], Any]:
+        args = map(hand_over, self._args)
+        kwargs = {name: hand_over(argument) for name, argument in self._kwargs.items()}
+        return functools.partial(self._function, *args, **kwargs)
+
+
+class BlockingContext(Protocol):
+    """A run's context as a function in a thread has it."""
+
+    def cancel(self) -> None:
+        """Have the function stop."""
+        ...
+
+
+@functools.singledispatch
+def as_blocking(argument: Any) -> BlockingContext | None:
+    """A run's context for a function in a thread; None if it is something else. `threads` says how."""
+    del argument
+    return None
+
+
+@functools.singledispatch
+def as_awaited(argument: Any) -> Any:
+    """An argument for an async function: a run's context as one that is awaited. `threads` says how."""
+    return argument
 
 
 def to_json(value: Any) -> Any:
