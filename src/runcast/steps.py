@@ -8,6 +8,8 @@ import asyncio
 import functools
 import importlib
 import inspect
+import sys
+import warnings
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -98,8 +100,10 @@ class Step(Coroutine[Any, Any, T]):
     """`run.step(…)`: awaited, it calls its function and gives the result; entered, it is a block of the runner.
 
     It is a coroutine, so a `TaskGroup` takes it as it is: `group.create_task(run.step(…))`. A block is entered in
-    every attempt: ask `is_done` what an earlier one has committed.
+    every attempt: ask `is_done` what an earlier one has committed. One that is neither warns, as a coroutine does.
     """
+
+    _is_used = True  # what isn't fully made has nothing to warn of
 
     def __init__(self, journal: Journal, name: str, call: "StepCall | None") -> None:
         if not 1 <= len(name) <= MAX_NAME_CHARS:
@@ -112,6 +116,14 @@ class Step(Coroutine[Any, Any, T]):
         self._id = ""
         self._undo: Undo | None = None
         self._outer: Token[str | None] | None = None
+        self._is_used = False
+
+    def __del__(self) -> None:
+        if self._is_used or sys.is_finalizing():
+            return
+        how = "never entered: `async with" if self._call is None else "never awaited: `await"
+        words = f"step {self._name!r} was {how} run.step(…)`"
+        warnings.warn(words, RuntimeWarning, stacklevel=2, source=self)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._coroutine.__await__()
@@ -126,10 +138,12 @@ class Step(Coroutine[Any, Any, T]):
 
     def close(self) -> None:
         """See `collections.abc.Coroutine`."""
+        self._is_used = True
         if self._call is not None:
             self._coroutine.close()
 
     async def __aenter__(self) -> Self:
+        self._is_used = True
         if self._call is not None:
             raise TypeError("a step with a function is awaited: `await run.step(name, function)`")
         self._begin(None)
@@ -158,6 +172,7 @@ class Step(Coroutine[Any, Any, T]):
 
     @functools.cached_property
     def _coroutine(self) -> Coroutine[Any, Any, T]:
+        self._is_used = True
         if self._call is None:
             raise TypeError("a step without a function is a block: `async with run.step(name):`")
         return self._execute(self._call)
