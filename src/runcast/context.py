@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, overload
 
 import pydantic
 
@@ -84,11 +84,22 @@ class RunContext:
     def step(self, name: str, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Step[T]: ...
     @overload
     def step(self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Step[T]: ...
+    @overload  # a plain function, which is handed over a `SyncRunContext`
+    def step(
+        self,
+        name: str,
+        function: Callable[Concatenate[Any, P], T],
+        run: "RunContext",
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Step[T]: ...
 
     def step(self, name: str, function: Callable[..., Any] | None = None, /, *args: Any, **kwargs: Any) -> Step[Any]:
         """`await run.step(name, function, …)` calls the function as a named step and gives its result, which must be
         JSON, or a type that pydantic can bring to JSON and back. A later attempt gets the committed result without
-        calling it. A plain function runs in a thread. What it raises ends the step as failed and comes out here.
+        calling it. A plain function runs in a thread, and is handed over a `SyncRunContext` where it is given the run.
+        What it raises ends the step as failed and comes out here.
 
         `async with run.step(name) as step:` makes a step of a block; see `Step`.
         """

@@ -11,15 +11,18 @@ import hashlib
 import importlib
 import inspect
 import math
+import sys
+import warnings
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 import pydantic
 import pydantic_core
 import stamina
 
+from runcast.concurrency import run_in_thread
 from runcast.errors import (
     ConfigurationError,
     FatalError,
@@ -101,8 +104,10 @@ class Step(Coroutine[Any, Any, T]):
     """`run.step(…)`: awaited, it calls its function and gives the result; entered, it is a block of the runner.
 
     It is a coroutine, so a `TaskGroup` takes it as it is: `group.create_task(run.step(…))`. A block is entered in
-    every attempt: ask `is_done` what an earlier one has committed.
+    every attempt: ask `is_done` what an earlier one has committed. One that is neither warns, as a coroutine does.
     """
+
+    _is_used = True  # what isn't fully made has nothing to warn of
 
     def __init__(self, journal: Journal, name: str, call: "StepCall | None") -> None:
         if not 1 <= len(name) <= MAX_NAME_CHARS:
@@ -116,6 +121,14 @@ class Step(Coroutine[Any, Any, T]):
         self._failure: StepFailure | None = None  # that an earlier attempt has committed
         self._undo: Undo | None = None
         self._outer: Token[str | None] | None = None
+        self._is_used = False
+
+    def __del__(self) -> None:
+        if self._is_used or sys.is_finalizing():
+            return
+        how = "never entered: `async with" if self._call is None else "never awaited: `await"
+        words = f"step {self._name!r} was {how} run.step(…)`"
+        warnings.warn(words, RuntimeWarning, stacklevel=2, source=self)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._coroutine.__await__()
@@ -130,10 +143,12 @@ class Step(Coroutine[Any, Any, T]):
 
     def close(self) -> None:
         """See `collections.abc.Coroutine`."""
+        self._is_used = True
         if self._call is not None:
             self._coroutine.close()
 
     async def __aenter__(self) -> Self:
+        self._is_used = True
         if self._call is not None:
             raise TypeError("a step with a function is awaited: `await run.step(name, function)`")
         self._begin(None)
@@ -162,6 +177,7 @@ class Step(Coroutine[Any, Any, T]):
 
     @functools.cached_property
     def _coroutine(self) -> Coroutine[Any, Any, T]:
+        self._is_used = True
         if self._call is None:
             raise TypeError("a step without a function is a block: `async with run.step(name):`")
         return self._execute(self._call)
@@ -253,12 +269,14 @@ class StepCall:
         return arguments
 
     async def run(self) -> Any:
-        """The result. A plain function runs in a thread; when its time is over it is left to itself."""
+        """The result. A plain function runs in a thread; when its time is over it is left to itself, and told so by the
+        run if it has that.
+        """
         limit = self.options.timeout_seconds
         deadline = asyncio.timeout(limit)
         try:
             async with deadline:
-                return await self._call()
+                return await self._call(deadline.expired)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -279,11 +297,56 @@ class StepCall:
         except pydantic.ValidationError as error:
             raise FatalError(f"the step's committed result doesn't fit what it returns now: {error}") from None
 
-    async def _call(self) -> Any:
+    async def _call(self, is_late: Callable[[], bool]) -> Any:
         if inspect.iscoroutinefunction(self._function):
-            return await self._function(*self._args, **self._kwargs)
-        result = await asyncio.to_thread(functools.partial(self._function, *self._args, **self._kwargs))
+            return await self._bind(as_awaited)()
+        contexts: list[BlockingContext] = []
+
+        def hand_over(argument: Any) -> Any:
+            context = as_blocking(argument)
+            if context is None:
+                return argument
+            contexts.append(context)
+            return context
+
+        def cancel() -> None:
+            for context in contexts:
+                context.cancel()
+
+        # What decorates an async function may be plain itself: the run is for the function.
+        is_async_within = inspect.iscoroutinefunction(inspect.unwrap(self._function))
+        call = self._bind(as_awaited if is_async_within else hand_over)
+        if contexts:
+            result = await run_in_thread(call, name="step", cancel=cancel, is_late=is_late)
+        else:
+            result = await asyncio.to_thread(call)
         return await result if inspect.isawaitable(result) else result
+
+    def _bind(self, hand_over: Callable[[Any], Any]) -> Callable[[], Any]:
+        args = map(hand_over, self._args)
+        kwargs = {name: hand_over(argument) for name, argument in self._kwargs.items()}
+        return functools.partial(self._function, *args, **kwargs)
+
+
+class BlockingContext(Protocol):
+    """A run's context as a function in a thread has it."""
+
+    def cancel(self) -> None:
+        """Have the function stop."""
+        ...
+
+
+@functools.singledispatch
+def as_blocking(argument: Any) -> BlockingContext | None:
+    """A run's context for a function in a thread; None if it is something else. `threads` says how."""
+    del argument
+    return None
+
+
+@functools.singledispatch
+def as_awaited(argument: Any) -> Any:
+    """An argument for an async function: a run's context as one that is awaited. `threads` says how."""
+    return argument
 
 
 def to_json(value: Any) -> Any:

@@ -1,6 +1,8 @@
 """Steps and messages as a runner writes them, against a journal that only remembers."""
 
 import asyncio
+import gc
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,3 +217,29 @@ async def test_a_step_that_is_cut_short_is_not_tried_again() -> None:
     with pytest.raises(RunCanceledError):
         await run.step("told", told_to_stop)
     assert [payload["willRetry"] for payload in journal.payloads("step_failed")] == [False]
+
+
+@pytest.mark.parametrize("function", [None, send])
+def test_a_step_that_nobody_awaits_warns(function: Any) -> None:
+    """As a forgotten coroutine does; one that was awaited, closed, entered or refused says nothing."""
+    run, _ = recorded_run()
+    with pytest.warns(RuntimeWarning, match=r"step 'send' was never (awaited|entered)"):
+        run.step("send", function)
+
+
+async def test_a_step_that_was_used_does_not_warn() -> None:
+    """Awaited, closed, entered, or cut short before it began."""
+    run, _ = recorded_run()
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        await run.step("send", send, "hello")
+        run.step("send", send, "hello").close()
+        run.step("load").close()
+        async with run.step("load"):
+            pass
+        task = asyncio.ensure_future(run.step("send", send, "hello"))
+        task.cancel()
+        await asyncio.wait([task])
+        with pytest.raises(InvalidInputError, match="name"):
+            run.step("")
+        gc.collect()
+    assert [str(each.message) for each in caught] == []
