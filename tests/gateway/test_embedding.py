@@ -242,7 +242,9 @@ async def greet_once(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "levels"), [("error", set()), ("info", {"info"}), ("debug", {"debug", "info"})], ids=str
+    ("level", "levels"),
+    [("error", set()), ("info", {"info"}), ("debug", {"debug", "info"})],
+    ids=["error", "info", "debug"],
 )
 @pytest.mark.usefixtures("unconfigured")
 async def test_the_log_level_holds_where_nobody_has_configured_logging(
