@@ -14,7 +14,7 @@ from runcast.events import RESERVED_EVENT_TYPES, EventType, RequestKind, RunStat
 from runcast.journaling import Journal
 from runcast.messages import Message
 from runcast.records import Artifact, Undo
-from runcast.steps import Step, StepCall, current_step, to_json
+from runcast.steps import Step, StepCall, current_step, restore_result, to_json
 from runcast.streams import relay
 
 P = ParamSpec("P")
@@ -42,12 +42,14 @@ class Approval:
 class ChildRun:
     """A run that this one has started."""
 
-    def __init__(self, run_id: str, journal: Journal) -> None:
+    def __init__(self, run_id: str, journal: Journal, *, function: Callable[..., Any] | None = None) -> None:
         self.id: Final = run_id
         self._journal: Final = journal
+        self._function: Final = function  # its runner, if it wasn't named by a text
 
     async def result(self) -> Any:
-        """Its output, once it has ended. Waiting for it holds no worker's slot.
+        """Its output, once it has ended: of the type that the runner says it returns, if the child was started by its
+        function; by its name, as JSON. Waiting for it holds no worker's slot.
 
         Raises:
             ChildFailedError: it ended otherwise than as done.
@@ -56,7 +58,9 @@ class ChildRun:
         run = await self._journal.wait_child(self.id, step_id=current_step.get())
         if run.status is not RunStatus.DONE:
             raise ChildFailedError(run.id, run.status, run.error)
-        return run.output
+        if self._function is None:
+            return run.output
+        return restore_result(self._function, run.output, of=f"child run {run.id}")
 
 
 class RunContext:
@@ -284,12 +288,12 @@ class RunContext:
 
     async def start(self, runner: str | Callable[..., Any], /, **value: Any) -> ChildRun:
         """Start another run with this input, once in all attempts; canceling this run cancels it."""
-        name = runner if isinstance(runner, str) else runner.__name__
+        name, function = (runner, None) if isinstance(runner, str) else (runner.__name__, runner)
         run_id = await self._journal.start_child(name, to_json(value), step_id=current_step.get())
-        return ChildRun(run_id, self._journal)
+        return ChildRun(run_id, self._journal, function=function)
 
     async def call(self, runner: str | Callable[..., Any], /, **value: Any) -> Any:
-        """Start another run and return its output.
+        """Start another run and return its output: see `ChildRun.result`.
 
         Raises:
             ChildFailedError: it ended otherwise than as done.
