@@ -176,8 +176,7 @@ def _input_model(name: str, function: RunnerFunction) -> type[pydantic.BaseModel
         if wrong is None:
             raise ConfigurationError(f"runner {name!r}: {str(error).splitlines()[0]}") from None
         raise ConfigurationError(
-            f"runner {name!r}: {wrong} can't come from JSON;"
-            " annotate it as what JSON has, a dataclass or a pydantic model"
+            f"runner {name!r}: {wrong} can't come from JSON; annotate it as a JSON type, dataclass or a pydantic model"
         ) from None
 
 

@@ -289,13 +289,7 @@ class StepCall:
 
     def restore(self, output: Any) -> Any:
         """A committed result, as the function gave it: of the type that it says it returns."""
-        adapter = _result_adapter(getattr(self._function, "__func__", self._function))
-        if adapter is None:
-            return output
-        try:
-            return adapter.validate_python(output)
-        except pydantic.ValidationError as error:
-            raise FatalError(f"the step's committed result doesn't fit what it returns now: {error}") from None
+        return restore_result(self._function, output, of="the step")
 
     async def _call(self, is_late: Callable[[], bool]) -> Any:
         if inspect.iscoroutinefunction(self._function):
@@ -347,6 +341,22 @@ def as_blocking(argument: Any) -> BlockingContext | None:
 def as_awaited(argument: Any) -> Any:
     """An argument for an async function: a run's context as one that is awaited. `threads` says how."""
     return argument
+
+
+def restore_result(function: Callable[..., Any], output: Any, *, of: str) -> Any:
+    """What a function gave, read from JSON: of the type that it says it returns.
+
+    Raises:
+        FatalError: it isn't of that type.
+
+    """
+    adapter = _result_adapter(getattr(function, "__func__", function))
+    if adapter is None:
+        return output
+    try:
+        return adapter.validate_python(output)
+    except pydantic.ValidationError as error:
+        raise FatalError(f"the committed result of {of} doesn't fit what it returns now: {error}") from None
 
 
 def to_json(value: Any) -> Any:

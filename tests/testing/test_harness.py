@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import pydantic
 import pytest
 import structlog
 
@@ -69,6 +70,37 @@ async def family(run: RunContext) -> list[str]:
     """Two children, one of which sleeps."""
     children = [await run.start(sleepy, days=1), await run.start("name")]
     return [await child.result() for child in children]
+
+
+class Page(pydantic.BaseModel):
+    title: str
+
+
+@app.runner
+async def fetch(_: RunContext, title: str) -> Page:
+    """Gives a model."""
+    return Page(title=title)
+
+
+@app.runner
+def fetch_plainly(_: SyncRunContext, title: str) -> list[Page]:
+    """Gives models."""
+    return [Page(title=title)]
+
+
+@app.runner
+async def read(run: RunContext) -> list[str]:
+    """Three children that give models, one of which is known only by its name."""
+    page = await run.call(fetch, title="a")
+    (other,) = await (await run.start(fetch_plainly, title="b")).result()
+    return [page.title, other.title, (await run.call("fetch", title="c"))["title"]]
+
+
+@app.runner
+def read_plainly(run: SyncRunContext) -> str:
+    """A child that gives a model."""
+    title: str = run.call(fetch, title="d").title
+    return title
 
 
 @app.runner
@@ -144,6 +176,13 @@ async def test_children_are_looked_after_too(run_harness: Harness) -> None:
         result = await harness.run("family", answers=["Ada"])
         assert result.output == ["awake", "Ada"]
         assert [child.runner for child in result.children] == ["sleepy", "name"]
+
+
+async def test_a_child_gives_the_type_that_its_runner_returns(run_harness: Harness) -> None:
+    """If it was started by the function; by its name, JSON."""
+    async with run_harness(app) as harness:
+        assert (await harness.run("read")).output == ["a", "b", "c"]
+        assert (await harness.run("read_plainly")).output == "d"
 
 
 async def test_nobody_answers_in_time(run_harness: Harness) -> None:
