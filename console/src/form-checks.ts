@@ -1,6 +1,6 @@
 /** What a form says of a field's text before the server does, and the text as the value that it means. Pure. */
 
-import type { FormField } from "./schema-form";
+import type { FormField } from "./form-fields";
 import type { Json } from "./wire";
 
 export class FormProblem extends Error {

@@ -15,18 +15,19 @@ from typing import Final
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from runcast.app import Runcast
 from runcast.assembly import open_gateway
 from runcast.config import Settings
 from runcast.core.access import Principal
 from runcast.errors import ConfigurationError
 from runcast.gateway.edge import Authorize
+from runcast.logs import set_level
+from runcast.registry import RunnerRegistry
 
 __all__ = ["Authorize", "MountedGateway", "Principal", "create_gateway"]
 
 
 def create_gateway(
-    settings: Settings | None = None, *, app: Runcast | None = None, authorize: Authorize | None = None
+    settings: Settings | None = None, *, app: RunnerRegistry | None = None, authorize: Authorize | None = None
 ) -> "MountedGateway":
     """The gateway of an application, not started yet. Without settings those of the environment hold.
 
@@ -37,13 +38,13 @@ def create_gateway(
         ConfigurationError: a setting of the environment doesn't fit.
 
     """
-    return MountedGateway(settings or Settings.load(), app=app or Runcast(), authorize=authorize)
+    return MountedGateway(settings or Settings.load(), app=app or RunnerRegistry(), authorize=authorize)
 
 
 class MountedGateway:
     """An ASGI app that serves while its `lifespan` lasts. Run as a server's only app, it sees to that itself."""
 
-    def __init__(self, settings: Settings, *, app: Runcast, authorize: Authorize | None = None) -> None:
+    def __init__(self, settings: Settings, *, app: RunnerRegistry, authorize: Authorize | None = None) -> None:
         self._settings: Final = settings
         self._app: Final = app
         self._authorize: Final = authorize
@@ -60,6 +61,7 @@ class MountedGateway:
         """
         if self._served is not None:
             raise ConfigurationError("the gateway is started already: enter its lifespan once")
+        set_level(self._settings.log_level)
         async with open_gateway(self._settings, self._app, has_console=False, authorize=self._authorize) as gateway:
             self._served = gateway.served
             try:

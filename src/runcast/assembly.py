@@ -11,12 +11,10 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
 from runcast.agent.runner import register_prompt_runner
-from runcast.app import PROMPT_RUNNER, UNDO_RUNNER, Runcast
 from runcast.backends.artifacts import open_artifacts
 from runcast.backends.bullmq_queue import BullMQQueue
 from runcast.backends.polling import PollingLog
@@ -35,7 +33,10 @@ from runcast.gateway.server import create_app, create_upgrades
 from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
+from runcast.logs import get_logger
 from runcast.ports import JobQueue, RunLog, RunStore, StatsBoard
+from runcast.registry import RunnerRegistry
+from runcast.runners import PROMPT_RUNNER, UNDO_RUNNER
 from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import ExecutionLimits
 from runcast.services.handover import ChildRuns
@@ -46,7 +47,7 @@ from runcast.services.stats import StatsService
 from runcast.services.sweeper import Sweeper
 from runcast.services.undoing import register_undo_runner
 
-log = structlog.get_logger()
+log = get_logger()
 
 _BACKLOG: Final = 4096
 _CLOSING_SECONDS: Final = 5
@@ -63,7 +64,7 @@ def utc_now() -> datetime:
 class Parts:
     """What API and worker have in common, started."""
 
-    app: Runcast
+    app: RunnerRegistry
     store: SqlRunStore
     log: RunLog
     queue: JobQueue
@@ -90,7 +91,7 @@ async def migrate(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_parts(
-    settings: Settings, app: Runcast, *, clock: Callable[[], datetime] = utc_now
+    settings: Settings, app: RunnerRegistry, *, clock: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[Parts]:
     """Make and start the common parts, and let them go in the reverse order."""
     if settings.redis_url is None:
@@ -141,7 +142,7 @@ async def open_parts(
 
 async def serve_worker(
     settings: Settings,
-    app: Runcast,
+    app: RunnerRegistry,
     *,
     on_ready: Callable[[], None] = lambda: None,
     retire: asyncio.Event | None = None,
@@ -194,7 +195,7 @@ def make_sweeper(settings: Settings, parts: Parts) -> Sweeper:
     )
 
 
-async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], None] = lambda: None) -> None:
+async def serve_api(settings: Settings, app: RunnerRegistry, *, on_ready: Callable[[], None] = lambda: None) -> None:
     """Serve API, gateway and console on the port, and on the web port if there is one, until cancelled.
 
     `on_ready` is called once this process listens, and database and Redis have answered.
@@ -211,7 +212,7 @@ async def serve_api(settings: Settings, app: Runcast, *, on_ready: Callable[[], 
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, app: Runcast, *, has_console: bool = True, authorize: Authorize | None = None
+    settings: Settings, app: RunnerRegistry, *, has_console: bool = True, authorize: Authorize | None = None
 ) -> AsyncIterator[Gateway]:
     """Make and start all that API and gateway need, and let it go in the reverse order."""
     async with open_parts(settings, app) as parts:

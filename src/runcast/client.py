@@ -12,6 +12,7 @@ is lost, silent or no longer good is made again from the cursor.
 import asyncio
 import contextlib
 import random
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, Self, TypeVar, overload
@@ -60,7 +61,9 @@ SILENCE_SECONDS: Final = 15.0
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _FINISHED: Final = (1000, "run finished")
 _REFUSALS: Final = range(4400, 4500)  # close codes that say: trying again changes nothing
-_KEY_NEEDED: Final = "the server needs an API key: set RUNCAST_API_KEY to the right one"
+_NAME: Final = re.compile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # of a header, as RFC 9110 has it
+_VALUE: Final = re.compile("(?:[!-~](?:[\t -~]*[!-~])?)?")  # of a header, without what is obsolete: bytes beyond ASCII
+_OWN_HEADERS: Final = re.compile("connection|content-length|host|sec-websocket-.*|transfer-encoding|upgrade")
 _MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 _TIMEOUT_SECONDS: Final = 30
 _BACKOFF: Final = Backoff(base_seconds=0.1, cap_seconds=5)
@@ -166,13 +169,22 @@ class ConnectionLostError(Exception):
 
 
 class RuncastClient:
-    """A client of one Runcast server. Close it, or use it as an async context manager."""
+    """A client of one Runcast server. Close it, or use it as an async context manager.
+
+    `headers` go with every request and every WebSocket, to this server alone: what signs one in where the gateway is
+    part of an application.
+
+    Raises:
+        ConfigurationError: the address is none, or a header can't be sent.
+
+    """
 
     def __init__(
         self,
         url: str = DEFAULT_URL,
         *,
         api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
         patience_seconds: float = 600,
         silence_seconds: float = SILENCE_SECONDS,
         jitter: Callable[[], float] = random.random,
@@ -180,8 +192,11 @@ class RuncastClient:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ConfigurationError(f"RUNCAST_URL: {url!r} is not an http:// or https:// address")
+        if "?" in url or "#" in url:
+            # What stands there may be a secret: it isn't repeated.
+            raise ConfigurationError("RUNCAST_URL: leave out ? and #; what signs a client in is sent as a header")
         self.url: Final = url.rstrip("/")
-        self._headers: Final = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._headers: Final = _read_headers(headers or {}, api_key)
         self._patience_seconds: Final = patience_seconds  # how long `watch` tries to reach a server it once reached
         self._silence_seconds: Final = silence_seconds
         self._jitter: Final = jitter
@@ -321,7 +336,7 @@ class RuncastClient:
         follower.begin()
         address = f"ws{self.url.removeprefix('http')}/ws/runs/{quote(run_id, safe='')}?after={follower.cursor}"
         try:
-            async with connect(
+            async with _Connect(
                 address,
                 subprotocols=[Subprotocol(SUBPROTOCOL)],
                 additional_headers=self._headers,
@@ -343,7 +358,7 @@ class RuncastClient:
             if closed.rcvd is None or (closed.rcvd.code, closed.rcvd.reason) != _FINISHED:
                 raise ConnectionLostError(str(closed)) from closed
         except websockets.InvalidStatus as refusal:
-            raise _refused_handshake(refusal.response.status_code) from refusal
+            raise _refused_handshake(refusal.response.status_code, refusal.response.body or b"") from refusal
         except (OSError, TimeoutError, websockets.InvalidHandshake) as error:
             raise ConnectionLostError(str(error) or "no answer in time") from error
 
@@ -356,6 +371,33 @@ class RuncastClient:
         if response.is_success:
             return response.content
         raise _to_error(response.status_code, response.content)
+
+
+class _Connect(connect):
+    """Follows no redirect, as requests don't: what signs the client in is for the server that was named."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """See `connect`."""
+        return exc
+
+
+def _read_headers(headers: Mapping[str, str], api_key: str | None) -> dict[str, str]:
+    """What goes with each request.
+
+    Raises:
+        ConfigurationError: something in it can't be sent. The message never has a value.
+
+    """
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or _OWN_HEADERS.fullmatch(name.lower()):
+            raise ConfigurationError(f"headers: {name!r} is not the name of a header that can be given")
+        if not _VALUE.fullmatch(value):
+            raise ConfigurationError(f"headers: the value of {name!r} is not ASCII without line breaks")
+    if not api_key:
+        return dict(headers)
+    if "authorization" in {name.lower() for name in headers}:
+        raise ConfigurationError("headers: give the API key or an Authorization header, not both")
+    return {**headers, "Authorization": f"Bearer {api_key}"}
 
 
 async def _frames(receive: Callable[[], Any], *, silence_seconds: float) -> AsyncIterator[str | bytes]:
@@ -377,14 +419,10 @@ def _raise_if_refused(closed: websockets.ConnectionClosed, run_id: str) -> None:
         raise InvalidInputError(reason or f"the server refused the connection with code {code}") from closed
 
 
-def _refused_handshake(status: int) -> Exception:
-    if status == UnauthorizedError.http_status:
-        return UnauthorizedError(_KEY_NEEDED)
-    if status == ForbiddenOriginError.http_status:
-        return ForbiddenOriginError("the server doesn't answer to this address or key")
-    if status < 500 and status != 429:  # noqa: PLR2004  # the classes of HTTP; 429 passes with time
-        return UnavailableError(f"this address is not a Runcast server (HTTP {status})")
-    return ConnectionLostError(f"HTTP {status}")
+def _refused_handshake(status: int, body: bytes | bytearray) -> Exception:
+    if status >= 500 or status == 429:  # noqa: PLR2004  # the classes of HTTP; 429 passes with time
+        return ConnectionLostError(f"HTTP {status}")
+    return _to_error(status, body)
 
 
 def _read(body: bytes, kind: type[T]) -> T:
@@ -394,15 +432,13 @@ def _read(body: bytes, kind: type[T]) -> T:
         raise UnavailableError(f"the answer is not what a Runcast server says: {error}") from error
 
 
-def _to_error(status: int, body: bytes) -> RuncastError:
+def _to_error(status: int, body: bytes | bytearray) -> RuncastError:
     try:
         problem = msgspec.json.decode(body, type=_Problem)
     except msgspec.MsgspecError:
         problem = _Problem()
     if not problem.code:
-        return UnavailableError(f"this address is not a Runcast server (HTTP {status})")
-    if problem.code == UnauthorizedError.code:
-        return UnauthorizedError(_KEY_NEEDED)  # the server's sentence is for whoever speaks HTTP by hand
+        return _to_error_of_others(status, problem.detail)
     kind = _KINDS.get(problem.code, RuncastError)
     error = kind.__new__(kind)  # the server has made the sentence; the class's own constructor would make another
     error.args = (problem.detail or problem.title,)
@@ -411,8 +447,18 @@ def _to_error(status: int, body: bytes) -> RuncastError:
     return error
 
 
+def _to_error_of_others(status: int, detail: str) -> RuncastError:
+    """What an answer means that isn't Runcast's: of an application around it, or a proxy before it."""
+    if status == UnauthorizedError.http_status:
+        return UnauthorizedError(detail or "the server wants to know who asks (HTTP 401)")
+    if status == ForbiddenOriginError.http_status:
+        return ForbiddenOriginError(detail or "the server doesn't answer to this address or key (HTTP 403)")
+    return UnavailableError(f"this address is not a Runcast server (HTTP {status})")
+
+
 def _tree(kind: type[RuncastError]) -> list[type[RuncastError]]:
     return [kind, *(found for child in kind.__subclasses__() for found in _tree(child))]
 
 
-_KINDS: Final = {kind.code: kind for kind in _tree(RuncastError)}
+# Of several with one code the most general: the tree is walked from its leaves.
+_KINDS: Final = {kind.code: kind for kind in reversed(_tree(RuncastError))}

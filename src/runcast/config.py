@@ -62,6 +62,9 @@ class Settings(BaseSettings):
 
     # Where the commands `run`, `watch` and `stats` find a server
     url: str = Field(default="http://127.0.0.1:3000", description="Server that the commands of a client talk to.")
+    headers: SecretStr | None = Field(
+        default=None, description="Headers that they send, such as `x-user: ada`; one per line."
+    )
 
     # Gateways
     gateways: int = Field(default=1, ge=1, le=64, description="Gateway processes on one port, started by `up`.")
@@ -190,6 +193,21 @@ class Settings(BaseSettings):
         if value is not None and any(not "!" <= character <= "~" for character in value.get_secret_value()):
             raise PydanticCustomError("api_key", "only ASCII letters, digits and punctuation can be sent as a key")
         return value
+
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, value: SecretStr | None) -> SecretStr | None:
+        lines = value.get_secret_value().splitlines() if value is not None else []
+        if any(line.strip() and ":" not in line for line in lines):
+            raise PydanticCustomError("headers", "give `name: value`, one per line")
+        return value
+
+    @property
+    def client_headers(self) -> dict[str, str]:
+        """What the commands of a client send besides the key."""
+        lines = self.headers.get_secret_value().splitlines() if self.headers is not None else []
+        pairs = (line.partition(":") for line in lines if line.strip())
+        return {name.strip(): value.strip() for name, _, value in pairs}
 
     @classmethod
     def load(cls, **overrides: object) -> Self:

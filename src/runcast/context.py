@@ -1,10 +1,11 @@
 """`RunContext`: a runner's hand on its run. It does no I/O: what a runner says goes to the run's journal."""
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, overload
 
 import pydantic
 
@@ -13,7 +14,7 @@ from runcast.events import RESERVED_EVENT_TYPES, EventType, RequestKind, RunStat
 from runcast.journaling import Journal
 from runcast.messages import Message
 from runcast.records import Artifact, Undo
-from runcast.steps import Step, StepCall, current_step, to_json
+from runcast.steps import Step, StepCall, current_step, restore_result, to_json
 from runcast.streams import relay
 
 P = ParamSpec("P")
@@ -41,12 +42,14 @@ class Approval:
 class ChildRun:
     """A run that this one has started."""
 
-    def __init__(self, run_id: str, journal: Journal) -> None:
+    def __init__(self, run_id: str, journal: Journal, *, function: Callable[..., Any] | None = None) -> None:
         self.id: Final = run_id
         self._journal: Final = journal
+        self._function: Final = function  # its runner, if it wasn't named by a text
 
     async def result(self) -> Any:
-        """Its output, once it has ended. Waiting for it holds no worker's slot.
+        """Its output, once it has ended: of the type that the runner says it returns, if the child was started by its
+        function; by its name, as JSON. Waiting for it holds no worker's slot.
 
         Raises:
             ChildFailedError: it ended otherwise than as done.
@@ -55,7 +58,9 @@ class ChildRun:
         run = await self._journal.wait_child(self.id, step_id=current_step.get())
         if run.status is not RunStatus.DONE:
             raise ChildFailedError(run.id, run.status, run.error)
-        return run.output
+        if self._function is None:
+            return run.output
+        return restore_result(self._function, run.output, of=f"child run {run.id}")
 
 
 class RunContext:
@@ -84,11 +89,22 @@ class RunContext:
     def step(self, name: str, function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Step[T]: ...
     @overload
     def step(self, name: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Step[T]: ...
+    @overload  # a plain function, which is handed over a `SyncRunContext`
+    def step(
+        self,
+        name: str,
+        function: Callable[Concatenate[Any, P], T],
+        run: "RunContext",
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Step[T]: ...
 
     def step(self, name: str, function: Callable[..., Any] | None = None, /, *args: Any, **kwargs: Any) -> Step[Any]:
         """`await run.step(name, function, …)` calls the function as a named step and gives its result, which must be
         JSON, or a type that pydantic can bring to JSON and back. A later attempt gets the committed result without
-        calling it. A plain function runs in a thread. What it raises ends the step as failed and comes out here.
+        calling it. A plain function runs in a thread, and is handed over a `SyncRunContext` where it is given the run.
+        What it raises ends the step as failed and comes out here.
 
         `async with run.step(name) as step:` makes a step of a block; see `Step`.
         """
@@ -96,7 +112,9 @@ class RunContext:
 
     async def sleep(self, seconds: float) -> None:
         """Wait, without a worker's slot. The time counts from the first attempt, and goes on while no worker runs."""
-        await self._journal.sleep_until(None, seconds=max(0.0, seconds), step_id=current_step.get())
+        if not _is_figure(seconds):
+            raise InvalidInputError(f"can't sleep {seconds!r} seconds: give a number, 0 or more", field="seconds")
+        await self._journal.sleep_until(None, seconds=seconds, step_id=current_step.get())
 
     async def sleep_until(self, moment: datetime) -> None:
         """Wait until then; the moment must have a time zone."""
@@ -138,7 +156,15 @@ class RunContext:
         return await relay(stream, self, name=name)
 
     def progress(self, value: float, total: float | None = None, message: str | None = None) -> None:
-        """How far the run has got; inside a step, how far that has."""
+        """How far the run has got; inside a step, how far that has. Without a total watchers see that it moves.
+
+        Raises:
+            InvalidInputError: the value is no number from 0 to the total.
+
+        """
+        if not _is_figure(value) or not (total is None or (_is_figure(total) and value <= total)):
+            told = f"{value!r}" if total is None else f"{value!r} of {total!r}"
+            raise InvalidInputError(f"progress can't be {told}: give a number from 0 to the total", field="value")
         payload = {"value": value, "total": total, "message": message}
         event_type = EventType.PROGRESS if current_step.get() is None else EventType.STEP_PROGRESS
         self.emit(event_type, {key: each for key, each in payload.items() if each is not None})
@@ -150,7 +176,15 @@ class RunContext:
         self.emit(EventType.LOG, {"level": level, "message": message, **({"data": to_json(data)} if data else {})})
 
     def usage(self, **figures: Any) -> None:
-        """What it has used: `run.usage(model="…", inputTokens=12, outputTokens=34)`."""
+        """What it has used: `run.usage(model="…", inputTokens=12, outputTokens=34)`. Readers add numbers up.
+
+        Raises:
+            InvalidInputError: a value is neither text nor a number, 0 or more.
+
+        """
+        for name, value in figures.items():
+            if not isinstance(value, str) and not _is_figure(value):
+                raise InvalidInputError(f"usage {name}={value!r}: give a number, 0 or more, or a text", field=name)
         self.emit(EventType.USAGE, to_json(figures))
 
     async def artifact(
@@ -191,9 +225,10 @@ class RunContext:
         timeout_seconds: float | None = None,
     ) -> Approval:
         """Ask somebody whether to go on. `preview` shows what it is about, `steps` are indexes of a plan's steps, of
-        which some may be approved.
+        which some may be approved: `preview={"steps": ["write", "send"]}, steps=[0, 1]`.
 
         Raises:
+            InvalidInputError: the steps aren't indexes.
             TimeoutError: nobody has decided in time.
 
         """
@@ -253,12 +288,12 @@ class RunContext:
 
     async def start(self, runner: str | Callable[..., Any], /, **value: Any) -> ChildRun:
         """Start another run with this input, once in all attempts; canceling this run cancels it."""
-        name = runner if isinstance(runner, str) else runner.__name__
+        name, function = (runner, None) if isinstance(runner, str) else (runner.__name__, runner)
         run_id = await self._journal.start_child(name, to_json(value), step_id=current_step.get())
-        return ChildRun(run_id, self._journal)
+        return ChildRun(run_id, self._journal, function=function)
 
     async def call(self, runner: str | Callable[..., Any], /, **value: Any) -> Any:
-        """Start another run and return its output.
+        """Start another run and return its output: see `ChildRun.result`.
 
         Raises:
             ChildFailedError: it ended otherwise than as done.
@@ -278,9 +313,24 @@ class RunContext:
         return await self._journal.list_undoable(run_id)
 
 
+def _is_figure(value: Any) -> bool:
+    # Of the JSON encoder's kinds only: it refuses others, and says NaN as null. True is an int to Python.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and _is_figure(value)
+
+
 def _approval_schema(steps: Sequence[int] | None) -> dict[str, Any]:
     properties: dict[str, Any] = {"approved": {"type": "boolean"}, "comment": {"type": "string", "maxLength": 2_000}}
     if steps is not None:
+        if not steps or not all(map(_is_index, steps)) or len(set(steps)) < len(steps):
+            raise InvalidInputError(
+                f"steps={steps!r}: give indexes, each once, such as [0, 1]; what they stand for goes into the preview:"
+                ' preview={"steps": ["write", "send"]}',
+                field="steps",
+            )
         item = {"type": "integer", "enum": list(steps)}
         properties["steps"] = {"type": "array", "items": item, "uniqueItems": True}
     return {"type": "object", "properties": properties, "required": ["approved"], "additionalProperties": False}

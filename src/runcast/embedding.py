@@ -3,8 +3,8 @@
     async with app.worker():
         ...
 
-It is what `runcast worker` runs, without the process: no signals, no logging of its own. What ends it is the end of the
-block.
+It is what `runcast worker` runs, without the process: no signals, and logging as the process has it. What ends it is
+the end of the block.
 """
 
 import asyncio
@@ -13,20 +13,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-import structlog
-
-from runcast.app import Runcast
 from runcast.assembly import serve_worker
 from runcast.config import Settings
 from runcast.core.pacing import Backoff
+from runcast.logs import get_logger, set_level
+from runcast.registry import RunnerRegistry
 
-log = structlog.get_logger()
+log = get_logger()
 
 _BACKOFF: Final = Backoff(base_seconds=0.5, cap_seconds=15)
 
 
 @asynccontextmanager
-async def run_worker(settings: Settings | None = None, *, app: Runcast) -> AsyncIterator[None]:
+async def run_worker(settings: Settings | None = None, *, app: RunnerRegistry) -> AsyncIterator[None]:
     """Execute an application's runs while the block lasts. Without settings those of the environment hold.
 
     At the end it takes no more runs, lets those it has finish for `shutdown_seconds`, and gives the rest back.
@@ -36,8 +35,10 @@ async def run_worker(settings: Settings | None = None, *, app: Runcast) -> Async
         UnavailableError: the database can't be reached.
 
     """
+    settings = settings or Settings.load()
+    set_level(settings.log_level)
     is_ready = asyncio.Event()
-    working = asyncio.create_task(_keep_working(settings or Settings.load(), app, is_ready), name="worker")
+    working = asyncio.create_task(_keep_working(settings, app, is_ready), name="worker")
     starting = asyncio.create_task(is_ready.wait(), name="worker-start")
     try:
         await asyncio.wait([working, starting], return_when=asyncio.FIRST_COMPLETED)
@@ -51,7 +52,7 @@ async def run_worker(settings: Settings | None = None, *, app: Runcast) -> Async
         await asyncio.wait([working])
 
 
-async def _keep_working(settings: Settings, app: Runcast, is_ready: asyncio.Event) -> None:
+async def _keep_working(settings: Settings, app: RunnerRegistry, is_ready: asyncio.Event) -> None:
     """Work until cancelled. What breaks it once it was ready breaks nobody else: it is started again."""
     failures = 0
     while True:

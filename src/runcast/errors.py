@@ -162,6 +162,17 @@ class LimitReachedError(RuncastError):
         super().__init__(f"{most} {runs} under way for {key!r}, and more are turned down; try again later")
 
 
+class IdempotencyConflictError(RuncastError):
+    """An idempotency key comes again, with something else to be done."""
+
+    code = "idempotency_conflict"
+    title = "The idempotency key is another run's"
+    http_status = 409
+
+    def __init__(self, key: str, run_id: str, difference: str) -> None:
+        super().__init__(f"the key {key[:64]!r} is known: its run {run_id} has another {difference}; take a new key")
+
+
 class StaleAttemptError(RuncastError):
     """A later attempt holds the run: whatever this worker still writes for it is refused."""
 
@@ -180,6 +191,12 @@ class UnauthorizedError(RuncastError):
     title = "An API key is needed"
     http_status = 401
     close_code = 4401
+
+
+class SignInNeededError(UnauthorizedError):
+    """The application that Runcast is part of doesn't know who asks. To programs it is `unauthorized` as well."""
+
+    title = "Nobody is signed in"
 
 
 class ForbiddenOriginError(RuncastError):
@@ -219,6 +236,16 @@ class StepTimedOutError(RuncastError, TimeoutError):
 
     code = "step_timed_out"
     title = "The step took too long"
+
+
+class StepFailedError(RuncastError):
+    """A step has failed in an earlier attempt, with something that can't be raised again as it was."""
+
+    code = "step_failed"
+    title = "The step failed"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
 
 
 class RunCanceledError(RuncastError):

@@ -14,12 +14,22 @@ from runcast.events import EventType, RequestKind
 from runcast.records import Answer, Artifact, Run, RunError, Undo
 
 
+class StepFailure(NamedTuple):
+    """How a step has failed for good: the error, and the class of what it raised, as `module:name`, if that has one."""
+
+    error: RunError
+    raised: str | None = None
+
+
 class BegunStep(NamedTuple):
-    """A step that is to be executed; or, if it `is_done`, the result that an earlier attempt has committed."""
+    """A step that is to be executed; or what an earlier attempt has committed: if it `is_done` its result, else its
+    failure.
+    """
 
     id: str
     is_done: bool = False
     output: Any = None
+    failure: StepFailure | None = None
 
 
 class BegunMessage(NamedTuple):
@@ -36,8 +46,8 @@ class Journal(Protocol):
         """Add an event and return at once."""
         ...
 
-    def start_step(self, name: str, input: Any, *, parent_id: str | None) -> BegunStep:  # noqa: A002
-        """Begin a step, unless it is done."""
+    def start_step(self, name: str, input: Any, *, parent_id: str | None, is_block: bool) -> BegunStep:  # noqa: A002
+        """Begin a step, unless it is done or, but for a block, has failed for good."""
         ...
 
     def restart_step(self, step_id: str, number: int) -> None:
@@ -48,7 +58,7 @@ class Journal(Protocol):
         """End a step; on return its output is committed."""
         ...
 
-    async def fail_step(self, step_id: str, error: RunError, *, retry_in_seconds: float | None) -> None:
+    async def fail_step(self, step_id: str, failure: StepFailure, *, retry_in_seconds: float | None) -> None:
         """End a step that raised, for good or until its next try; on return that is committed."""
         ...
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final
 from runcast.errors import ConfigurationError, RuncastError
 
 if TYPE_CHECKING:
-    from runcast.app import Runcast
+    from runcast.registry import RunnerRegistry
 
 _FOREIGN: Final = frozenset({"site-packages", "dist-packages"})
 
 
-def load_app(reference: str) -> "Runcast":
+def load_app(reference: str) -> "RunnerRegistry":
     """The application that a reference names.
 
     Raises:
@@ -41,16 +41,16 @@ def folder_of(reference: str) -> Path:
     return Path(reference.partition(":")[0]).resolve().parent if is_file(reference) else Path.cwd()
 
 
-def _find_app(module: object, reference: str, attribute: str) -> "Runcast":
-    from runcast.app import Runcast  # noqa: PLC0415  # `up` only asks where the code is, and loads none
+def _find_app(module: object, reference: str, attribute: str) -> "RunnerRegistry":
+    from runcast.registry import RunnerRegistry  # noqa: PLC0415  # `up` only asks where the code is, and loads none
 
     app = getattr(module, attribute, None)
-    if isinstance(app, Runcast):
+    if isinstance(app, RunnerRegistry):
         return app
     if app is not None:
         raise ConfigurationError(f"{reference}: {attribute} is not a Runcast application")
     place = reference.partition(":")[0]
-    others = sorted(name for name, value in vars(module).items() if isinstance(value, Runcast))
+    others = sorted(name for name, value in vars(module).items() if isinstance(value, RunnerRegistry))
     if others:
         raise ConfigurationError(f"{place}: there is no {attribute!r}; did you mean {place}:{others[0]}?")
     raise ConfigurationError(f"{place}: there is no {attribute!r}: write `{attribute} = Runcast()` in it")

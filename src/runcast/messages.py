@@ -66,10 +66,13 @@ class Message:
         """Go on with the text; returns at once.
 
         Raises:
+            TypeError: the delta isn't text.
             TooLargeError: the message passes `MAX_TEXT_CHARS`.
 
         """
         # Fast path: every token passes here. `python -m bench.runs deltas` shows what it costs.
+        if not isinstance(delta, str):
+            raise TypeError(f"a message is text: give `write` a str, not {type(delta).__name__}")
         if self._is_recorded or not delta:
             return
         self._chars += len(delta)

@@ -8,18 +8,20 @@ nothing.
 import asyncio
 import contextlib
 import importlib.util
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-import structlog
 from watchfiles import PythonFilter, awatch
 
 from runcast.errors import RuncastError
+from runcast.logs import get_logger
 from runcast.supervisor import Child, ChildSpec, Supervisor
 
-log = structlog.get_logger()
+T = TypeVar("T")
+
+log = get_logger()
 
 MAX_RETIRING: Final = 8
 """Generations whose runs may still be finishing. Past that the oldest gives its runs back, to the newest code."""
@@ -136,8 +138,25 @@ class Generations:
         return plan
 
 
-async def watch_code(folder: Path, *, ignored: Path) -> AsyncIterator[set[Path]]:
-    """The Python files below a folder that have changed, each time that some have."""
+def watch_code(folder: Path, *, ignored: Path) -> AsyncGenerator[set[Path]]:
+    """The Python files below a folder that have changed, each time that some have; from now on, whenever the first
+    is asked for. Close it.
+    """
+    changes = _watch(folder, ignored)
+    return _follow(changes, asyncio.ensure_future(anext(changes, None)))
+
+
+async def _follow(changes: AsyncGenerator[T], first: asyncio.Future[T | None]) -> AsyncGenerator[T]:
+    try:
+        if (changed := await first) is not None:
+            yield changed
+            async for changed in changes:
+                yield changed
+    finally:
+        await changes.aclose()
+
+
+async def _watch(folder: Path, ignored: Path) -> AsyncGenerator[set[Path]]:
     changes = awatch(
         folder,
         watch_filter=PythonFilter(ignore_paths=[ignored]),

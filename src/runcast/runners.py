@@ -2,17 +2,21 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from types import UnionType
+from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pydantic
 from croniter import croniter
 
+from runcast.context import RunContext
 from runcast.errors import ConfigurationError, InvalidInputError
 from runcast.records import RunLimit
+from runcast.threads import SyncRunContext
 
 RunnerFunction = Callable[..., Any]
 LimitKey = Callable[[Mapping[str, Any]], str]
+OnFull = Literal["queue", "reject", "cancel_older"]
 
 PROMPT_RUNNER: Final = "prompt"
 """The name of the built-in runner that takes a prompt."""
@@ -32,7 +36,7 @@ class Limit(NamedTuple):
 
     most: int
     key: str | LimitKey | None = None
-    on_full: Literal["queue", "reject", "cancel_older"] = "queue"
+    on_full: OnFull = "queue"
 
 
 class RunnerOptions(NamedTuple):
@@ -54,6 +58,9 @@ class RunnerOptions(NamedTuple):
             self._check_times(name, self.cron)
         if self.limit is not None and self.limit.most < 1:
             raise ConfigurationError(f"runner {name!r}: Limit(most={self.limit.most}); give 1 or more")
+        if self.limit is not None and self.limit.on_full not in get_args(OnFull):
+            choices = ", ".join(get_args(OnFull))
+            raise ConfigurationError(f"runner {name!r}: Limit(on_full={self.limit.on_full!r}); use one of {choices}")
 
     def _check_times(self, name: str, cron: str) -> None:
         if not croniter.is_valid(cron):
@@ -146,14 +153,78 @@ class Runner:
 
 
 def _input_model(name: str, function: RunnerFunction) -> type[pydantic.BaseModel]:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"runner {name!r} yields: a runner returns its result; what comes bit by bit goes through `run.message()`"
+        )
     parameters = list(inspect.signature(function, eval_str=True).parameters.values())
     if not parameters:
         raise ConfigurationError(f"runner {name!r} must take the run as its first argument")
+    _check_run(name, function, parameters[0])
     fields: dict[str, Any] = {}
     for parameter in parameters[1:]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise ConfigurationError(f"runner {name!r}: {parameter} can't come from JSON; name each argument")
+        if parameter.name.startswith("_"):
+            raise ConfigurationError(f"runner {name!r}: {parameter}: an input's name begins with a letter")
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
         fields[parameter.name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
+    try:
+        return _make_model(name, fields)
+    except (pydantic.PydanticUserError, TypeError) as error:
+        wrong = next((each for each in parameters[1:] if not _can_be_read(each.name, fields[each.name])), None)
+        if wrong is None:
+            raise ConfigurationError(f"runner {name!r}: {str(error).splitlines()[0]}") from None
+        raise ConfigurationError(
+            f"runner {name!r}: {wrong} can't come from JSON; annotate it as a JSON type, dataclass or a pydantic model"
+        ) from None
+
+
+def _make_model(name: str, fields: Mapping[str, Any]) -> type[pydantic.BaseModel]:
     config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-    return pydantic.create_model(f"{name}_input", __config__=config, **fields)
+    model: type[pydantic.BaseModel] = pydantic.create_model(f"{name}_input", __config__=config, **fields)
+    model.model_json_schema()  # whoever offers the runner shows it
+    return model
+
+
+def _can_be_read(name: str, field: Any) -> bool:
+    try:
+        _make_model(name, {name: field})
+    except (pydantic.PydanticUserError, TypeError):
+        return False
+    return True
+
+
+def _check_run(name: str, function: RunnerFunction, first: inspect.Parameter) -> None:
+    """Raise `ConfigurationError` if the first argument can't be the run that the function will get."""
+    is_async = inspect.iscoroutinefunction(function)
+    right, wrong = (RunContext, SyncRunContext) if is_async else (SyncRunContext, RunContext)
+    is_positional = first.kind not in (first.KEYWORD_ONLY, first.VAR_KEYWORD)
+    if is_positional and _may_be(first.annotation, right):
+        return
+    if is_positional and _may_be(first.annotation, wrong):
+        kind = "an async function" if is_async else "a plain function, which runs in a thread"
+        raise ConfigurationError(
+            f"runner {name!r} is {kind}: write `{first.name}: {right.__name__}`"
+            + (", or make it a plain function" if is_async else ", or make it (and what decorates it) `async def`")
+        )
+    begin = "async def" if is_async else "def"
+    raise ConfigurationError(
+        f"runner {name!r} must take the run as its first argument, and its first is `{first}`:"
+        f" write `{begin} {getattr(function, '__name__', name)}(run: {right.__name__}, …)`"
+    )
+
+
+def _may_be(annotation: Any, context: type) -> bool:
+    """Whether what is annotated so may be such a context. What can't be told may."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _may_be(get_args(annotation)[0], context)
+    if origin in (Union, UnionType):
+        return any(_may_be(each, context) for each in get_args(annotation))
+    kind = annotation if origin is None else origin
+    if annotation in (inspect.Parameter.empty, Any) or getattr(kind, "_is_protocol", False):
+        return True
+    if isinstance(kind, type):
+        return issubclass(context, kind) or issubclass(kind, context)
+    return kind is not None and kind is not Literal

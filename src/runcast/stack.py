@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from runcast.backends.embedded import EmbeddedRedis, prepare_redis
@@ -109,14 +110,20 @@ class _Stack:
             await self._generations.close()
 
     async def _work(self, announce: Callable[[Settings], None]) -> None:
+        # What is saved while the processes start has to count: they may have loaded it by then, or not.
+        changes = self._watch_code()
         prepare = [self._migrate(self._env)] + ([self._run_part("check", self._env, self._app)] if self._app else [])
         start = [self._start_redis(self._redis)] if self._redis else []
         await together(*start, *prepare)
         await self._generations.start()
         announce(self._settings)
-        if self._is_reloaded and self._app is not None:
-            folder = folder_of(self._app)
-            await self._generations.follow(watch_code(folder, ignored=self._settings.data_dir.resolve()))
+        if changes is not None:
+            await self._generations.follow(changes)
+
+    def _watch_code(self) -> AsyncIterator[set[Path]] | None:
+        if not self._is_reloaded or self._app is None:
+            return None
+        return watch_code(folder_of(self._app), ignored=self._settings.data_dir.resolve())
 
     async def _start_redis(self, redis: EmbeddedRedis) -> None:
         await self._supervisor.start(redis_child(redis, lock=self._lock))

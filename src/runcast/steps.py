@@ -5,27 +5,34 @@ once for a step in flight, once for a committed one.
 """
 
 import asyncio
+import contextlib
 import functools
+import hashlib
 import importlib
 import inspect
-from collections.abc import Callable, Coroutine, Generator, Mapping
+import math
+import sys
+import warnings
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 import pydantic
 import pydantic_core
 import stamina
 
+from runcast.concurrency import run_in_thread
 from runcast.errors import (
     ConfigurationError,
     FatalError,
     InvalidInputError,
     RunCanceledError,
     StaleAttemptError,
+    StepFailedError,
     StepTimedOutError,
 )
-from runcast.journaling import BegunStep, Journal
+from runcast.journaling import BegunStep, Journal, StepFailure
 from runcast.records import RunError, Undo
 
 T = TypeVar("T")
@@ -33,7 +40,7 @@ T = TypeVar("T")
 current_step: ContextVar[str | None] = ContextVar("runcast_step", default=None)
 """The step that the present task is in. A thread that a step runs in has a copy."""
 
-_MAX_NAME_CHARS: Final = 200
+MAX_NAME_CHARS: Final = 200
 _OPTIONS: Final = "__runcast_step__"
 _FINAL: Final = (FatalError, InvalidInputError, RunCanceledError, StaleAttemptError)
 
@@ -97,20 +104,31 @@ class Step(Coroutine[Any, Any, T]):
     """`run.step(…)`: awaited, it calls its function and gives the result; entered, it is a block of the runner.
 
     It is a coroutine, so a `TaskGroup` takes it as it is: `group.create_task(run.step(…))`. A block is entered in
-    every attempt: ask `is_done` what an earlier one has committed.
+    every attempt: ask `is_done` what an earlier one has committed. One that is neither warns, as a coroutine does.
     """
 
+    _is_used = True  # what isn't fully made has nothing to warn of
+
     def __init__(self, journal: Journal, name: str, call: "StepCall | None") -> None:
-        if not 1 <= len(name) <= _MAX_NAME_CHARS:
-            raise InvalidInputError(f"a step's name has 1 to {_MAX_NAME_CHARS} characters", field="name")
+        if not 1 <= len(name) <= MAX_NAME_CHARS:
+            raise InvalidInputError(f"a step's name has 1 to {MAX_NAME_CHARS} characters", field="name")
         self.is_done = False  # whether an earlier attempt has committed it
         self.output: Any = None
         self._journal: Final = journal
         self._name: Final = name
         self._call: Final = call
         self._id = ""
+        self._failure: StepFailure | None = None  # that an earlier attempt has committed
         self._undo: Undo | None = None
         self._outer: Token[str | None] | None = None
+        self._is_used = False
+
+    def __del__(self) -> None:
+        if self._is_used or sys.is_finalizing():
+            return
+        how = "never entered: `async with" if self._call is None else "never awaited: `await"
+        words = f"step {self._name!r} was {how} run.step(…)`"
+        warnings.warn(words, RuntimeWarning, stacklevel=2, source=self)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._coroutine.__await__()
@@ -125,10 +143,12 @@ class Step(Coroutine[Any, Any, T]):
 
     def close(self) -> None:
         """See `collections.abc.Coroutine`."""
+        self._is_used = True
         if self._call is not None:
             self._coroutine.close()
 
     async def __aenter__(self) -> Self:
+        self._is_used = True
         if self._call is not None:
             raise TypeError("a step with a function is awaited: `await run.step(name, function)`")
         self._begin(None)
@@ -143,7 +163,7 @@ class Step(Coroutine[Any, Any, T]):
         if error is None:
             await self._journal.succeed_step(self._id, self.output, undo=self._undo)
         elif isinstance(error, Exception):
-            await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=None)
+            await self._journal.fail_step(self._id, _describe_failure(error), retry_in_seconds=None)
         else:
             self._journal.cancel_step(self._id)
 
@@ -157,6 +177,7 @@ class Step(Coroutine[Any, Any, T]):
 
     @functools.cached_property
     def _coroutine(self) -> Coroutine[Any, Any, T]:
+        self._is_used = True
         if self._call is None:
             raise TypeError("a step without a function is a block: `async with run.step(name):`")
         return self._execute(self._call)
@@ -167,6 +188,8 @@ class Step(Coroutine[Any, Any, T]):
             if self.is_done:
                 result: T = call.restore(self.output)
                 return result
+            if self._failure is not None:
+                raise _restore_error(self._failure)
             return await self._try(call)
         except asyncio.CancelledError:
             self._journal.cancel_step(self._id)
@@ -175,8 +198,10 @@ class Step(Coroutine[Any, Any, T]):
             self._leave()
 
     def _begin(self, shown_input: Any) -> None:
-        begun: BegunStep = self._journal.start_step(self._name, shown_input, parent_id=current_step.get())
-        self._id, self.is_done, self.output = begun
+        begun: BegunStep = self._journal.start_step(
+            self._name, shown_input, parent_id=current_step.get(), is_block=self._call is None
+        )
+        self._id, self.is_done, self.output, self._failure = begun
         self._outer = current_step.set(self._id)
 
     def _leave(self) -> None:
@@ -188,7 +213,7 @@ class Step(Coroutine[Any, Any, T]):
         if not options.retries:
             return await self._try_once(call, retry_in_seconds=None)
         async for attempt in stamina.retry_context(
-            on=_may_retry,
+            on=may_retry,
             attempts=options.retries + 1,
             timeout=None,
             wait_initial=options.wait_seconds,
@@ -209,8 +234,8 @@ class Step(Coroutine[Any, Any, T]):
         except StaleAttemptError:
             raise
         except Exception as error:
-            wait = retry_in_seconds if _may_retry(error) else None
-            await self._journal.fail_step(self._id, describe_error(error), retry_in_seconds=wait)
+            wait = retry_in_seconds if may_retry(error) else None
+            await self._journal.fail_step(self._id, _describe_failure(error), retry_in_seconds=wait)
             raise
         result: T = output
         return result
@@ -227,26 +252,31 @@ class StepCall:
 
     @property
     def shown_input(self) -> Any:
-        """The arguments by name where the function tells its names, else in order."""
-        if not self._args and not self._kwargs:
-            return None
+        """The arguments by name where the function tells its names, else in order; as JSON, those that can be."""
+        shown = {name: shown for name, value in self._arguments.items() if (shown := _show(value)) is not _HIDDEN}
+        return shown or None
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
         try:
             signature = inspect.signature(self._function)
             arguments = dict(signature.bind(*self._args, **self._kwargs).arguments)
         except (TypeError, ValueError):
-            return {"args": self._args, **self._kwargs}
+            return {**({"args": list(self._args)} if self._args else {}), **self._kwargs}
         for parameter in signature.parameters.values():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:  # it holds names of its own
                 arguments.update(arguments.pop(parameter.name, {}))
         return arguments
 
     async def run(self) -> Any:
-        """The result. A plain function runs in a thread; when its time is over it is left to itself."""
+        """The result. A plain function runs in a thread; when its time is over it is left to itself, and told so by the
+        run if it has that.
+        """
         limit = self.options.timeout_seconds
         deadline = asyncio.timeout(limit)
         try:
             async with deadline:
-                return await self._call()
+                return await self._call(deadline.expired)
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -259,19 +289,74 @@ class StepCall:
 
     def restore(self, output: Any) -> Any:
         """A committed result, as the function gave it: of the type that it says it returns."""
-        adapter = _result_adapter(getattr(self._function, "__func__", self._function))
-        if adapter is None:
-            return output
-        try:
-            return adapter.validate_python(output)
-        except pydantic.ValidationError as error:
-            raise FatalError(f"the step's committed result doesn't fit what it returns now: {error}") from None
+        return restore_result(self._function, output, of="the step")
 
-    async def _call(self) -> Any:
+    async def _call(self, is_late: Callable[[], bool]) -> Any:
         if inspect.iscoroutinefunction(self._function):
-            return await self._function(*self._args, **self._kwargs)
-        result = await asyncio.to_thread(functools.partial(self._function, *self._args, **self._kwargs))
+            return await self._bind(as_awaited)()
+        contexts: list[BlockingContext] = []
+
+        def hand_over(argument: Any) -> Any:
+            context = as_blocking(argument)
+            if context is None:
+                return argument
+            contexts.append(context)
+            return context
+
+        def cancel() -> None:
+            for context in contexts:
+                context.cancel()
+
+        # What decorates an async function may be plain itself: the run is for the function.
+        is_async_within = inspect.iscoroutinefunction(inspect.unwrap(self._function))
+        call = self._bind(as_awaited if is_async_within else hand_over)
+        if contexts:
+            result = await run_in_thread(call, name="step", cancel=cancel, is_late=is_late)
+        else:
+            result = await asyncio.to_thread(call)
         return await result if inspect.isawaitable(result) else result
+
+    def _bind(self, hand_over: Callable[[Any], Any]) -> Callable[[], Any]:
+        args = map(hand_over, self._args)
+        kwargs = {name: hand_over(argument) for name, argument in self._kwargs.items()}
+        return functools.partial(self._function, *args, **kwargs)
+
+
+class BlockingContext(Protocol):
+    """A run's context as a function in a thread has it."""
+
+    def cancel(self) -> None:
+        """Have the function stop."""
+        ...
+
+
+@functools.singledispatch
+def as_blocking(argument: Any) -> BlockingContext | None:
+    """A run's context for a function in a thread; None if it is something else. `threads` says how."""
+    del argument
+    return None
+
+
+@functools.singledispatch
+def as_awaited(argument: Any) -> Any:
+    """An argument for an async function: a run's context as one that is awaited. `threads` says how."""
+    return argument
+
+
+def restore_result(function: Callable[..., Any], output: Any, *, of: str) -> Any:
+    """What a function gave, read from JSON: of the type that it says it returns.
+
+    Raises:
+        FatalError: it isn't of that type.
+
+    """
+    adapter = _result_adapter(getattr(function, "__func__", function))
+    if adapter is None:
+        return output
+    try:
+        return adapter.validate_python(output)
+    except pydantic.ValidationError as error:
+        raise FatalError(f"the committed result of {of} doesn't fit what it returns now: {error}") from None
 
 
 def to_json(value: Any) -> Any:
@@ -291,13 +376,57 @@ def to_json(value: Any) -> Any:
 
 def describe_error(error: BaseException) -> RunError:
     """What watchers are told of an exception: our own code for our errors, the class name for others."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # what a `TaskGroup` wraps one error in says nothing
     code = getattr(error, "code", None)
     message = str(error) or type(error).__name__
     return RunError(code=code if isinstance(code, str) else type(error).__name__, message=message[:2_000])
 
 
-def _may_retry(error: BaseException) -> bool:
+def _describe_failure(error: Exception) -> StepFailure:
+    kind = type(error)
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    return StepFailure(describe_error(error), None if "<" in name else name)
+
+
+def _restore_error(failure: StepFailure) -> Exception:
+    """What the step has raised in an earlier attempt, as far as its class still takes a message."""
+    code, message = failure.error.code, failure.error.message
+    restored: Exception = StepFailedError(code, message)
+    with contextlib.suppress(Exception):  # whatever the class does when it is made so, it isn't fit to tell this
+        kind = find_function(failure.raised or "")
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, ExceptionGroup):
+            error = kind.__new__(kind, message)
+            error.args = (message,)  # past `__init__`: what else it wants isn't known any more
+            if str(error) == message:
+                restored = error
+    restored.add_note("The step has failed so in an earlier attempt; it was not executed again.")
+    return restored
+
+
+def _show(value: Any) -> Any:
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"{len(value):,} bytes, sha256 {hashlib.sha256(value).hexdigest()[:32]}"
+    if isinstance(value, Iterator):
+        return _HIDDEN  # looking would use it up
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=repr)  # another process has them in another order
+    try:
+        return to_json(value)
+    except InvalidInputError:
+        return _HIDDEN
+
+
+_HIDDEN: Final = object()  # what isn't JSON, as a connection, or the run itself
+
+
+def may_retry(error: BaseException) -> bool:
+    """Whether another try may help. A group of errors is final if one of them is."""
     # A cancellation is asked about too: it isn't the step that failed.
+    if isinstance(error, BaseExceptionGroup):
+        return all(may_retry(each) for each in error.exceptions)
     return isinstance(error, Exception) and not isinstance(error, _FINAL)
 
 

@@ -18,11 +18,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-import structlog
-
 from runcast.core.pacing import Backoff
 from runcast.errors import ConfigurationError, RuncastError, UnavailableError
 from runcast.leash import USES_KERNEL, wrap
+from runcast.logs import get_logger
 
 EXIT_CONFIGURATION: Final = 2
 """The exit code of a child that can't work as it is configured: starting it again would not help."""
@@ -37,7 +36,7 @@ _READY_CHECK_SECONDS: Final = 0.02
 _LAST_LINES: Final = 20
 _MAX_LINE_BYTES: Final = 65_536
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,19 +5,20 @@ raises `RunCanceledError`.
 """
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, overload
 
+from runcast.concurrency import run_in_thread
 from runcast.context import Approval, ChildRun, RunContext
 from runcast.errors import RunCanceledError
 from runcast.messages import Message
 from runcast.records import Artifact
+from runcast.steps import as_awaited, as_blocking
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ class SyncRunContext:
         self.parent_id: Final = run.parent_id
         self._run: Final = run
         self._loop: Final = loop
+        self._loop_thread: Final = threading.get_ident()  # it is made there
         self._is_canceled: Final = threading.Event()
         self._waiting: Final[set[Future[Any]]] = set()  # what the function, and threads of its own, wait for
 
@@ -39,12 +41,16 @@ class SyncRunContext:
         """Whether the run was canceled, or its time is over: clean up and return. Long loops ask for it."""
         return self._is_canceled.is_set()
 
-    def step(self, name: str, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-        """See `RunContext.step`. The function runs in a thread of its own, too."""
+    @overload
+    def step(self, name: str, function: Callable[..., Coroutine[Any, Any, T]], /, *args: Any, **kwargs: Any) -> T: ...
+    @overload
+    def step(self, name: str, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T: ...
 
-        async def execute() -> T:
-            result: T = await self._run.step(name, function, *args, **kwargs)
-            return result
+    def step(self, name: str, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """See `RunContext.step`. A plain function runs in another thread."""
+
+        async def execute() -> Any:
+            return await self._run.step(name, function, *args, **kwargs)
 
         return self._wait(execute())
 
@@ -117,6 +123,11 @@ class SyncRunContext:
         self._wait(act())
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        if threading.get_ident() == self._loop_thread:  # which would wait for itself
+            work.close()
+            raise RuntimeError(
+                "a SyncRunContext blocks: an async function takes a RunContext, which a step's function is handed over"
+            )
         if self._is_canceled.is_set():
             work.close()
             raise RunCanceledError(self.id)
@@ -176,18 +187,21 @@ class SyncChildRun:
 
 async def call_in_thread(function: Callable[[SyncRunContext], Any], run: RunContext) -> Any:
     """Call a plain function with a context that blocks. Canceled, set its flag and wait until it ends."""
-    loop = asyncio.get_running_loop()
-    blocking = SyncRunContext(run, loop)
-    context = contextvars.copy_context()
-    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"run-{run.id}")
-    calling = loop.run_in_executor(executor, lambda: context.run(function, blocking))
-    try:
-        return await asyncio.shield(calling)
-    except asyncio.CancelledError:
-        blocking.cancel()
-        await asyncio.wait([calling])
-        if not calling.cancelled():
-            calling.exception()  # it was told to stop: what it raised then is its way to do so
-        raise
-    finally:
-        executor.shutdown(wait=False)
+    blocking = SyncRunContext(run, asyncio.get_running_loop())
+    return await run_in_thread(lambda: function(blocking), name=f"run-{run.id}", cancel=blocking.cancel)
+
+
+@as_blocking.register
+def _block(run: RunContext) -> SyncRunContext:
+    return SyncRunContext(run, asyncio.get_running_loop())
+
+
+@as_blocking.register
+def _block_apart(run: SyncRunContext) -> SyncRunContext:
+    # One of its own: a step that is late is told to stop, its runner isn't.
+    return _block(run._run)  # noqa: SLF001 - two halves of one thing
+
+
+@as_awaited.register
+def _await(run: SyncRunContext) -> RunContext:
+    return run._run  # noqa: SLF001 - two halves of one thing

@@ -5,15 +5,20 @@ What runs and tools say is not trusted: control characters are shown, never sent
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
-from runcast.client import ControlEvent
+import msgspec
+
+from runcast.client import ControlEvent, RunView
 from runcast.events import FINAL_STATUSES, ControlType, EventType, RequestKind, RunEvent, RunStatus
 
 _MAX_LINE_CHARS: Final = 2_000
 _COLOURS: Final = {"green": "32", "red": "31", "yellow": "33", "cyan": "36", "dim": "2"}
 _MAX_PREVIEW_LINES: Final = 40
 _INDENT: Final = " " * 14
+_MAX_ASKED_CHARS: Final = 80
+_UNLISTED: Final = frozenset({"steps", "requests", "children"})
 
 
 class Transcript:
@@ -35,6 +40,10 @@ class Transcript:
         describe = _DESCRIBE.get(event.type)
         text = describe(self, event.payload) if describe else None
         return self._line(event.ts, text) if text else self.close()
+
+    def name_steps(self, names: Mapping[str, str]) -> None:
+        """Steps by their ids, of which no event has told."""
+        self._steps.update({step_id: _plain(name) for step_id, name in names.items()})
 
     def close(self) -> str:
         """What ends an open line."""
@@ -188,6 +197,27 @@ _DESCRIBE: Final[Mapping[str, Callable[[Transcript, Mapping[str, Any]], str | No
     EventType.INPUT_RESOLVED: Transcript._input_resolved,  # noqa: SLF001
     ControlType.REWIND: Transcript._rewind,  # noqa: SLF001
 }
+
+
+def render_listed(run: RunView, *, now: datetime) -> str:
+    """A run as a line of a list."""
+    asked = " ".join(run.prompt.split()) if run.prompt is not None else _compact(run.input)
+    shown = asked if len(asked) <= _MAX_ASKED_CHARS else f"{asked[: _MAX_ASKED_CHARS - 1]}…"
+    age = _describe_age((now - run.created_at).total_seconds())
+    return f"{_plain(run.run_id)}  {_plain(run.status):<17}  {_plain(run.runner):<12}  {age:>6}  {_plain(shown)}"
+
+
+def encode_listed(run: RunView) -> str:
+    """A run of a list as JSON, without what lists leave out."""
+    fields = msgspec.to_builtins(run)
+    return msgspec.json.encode({name: fields[name] for name in fields if name not in _UNLISTED}).decode()
+
+
+def _describe_age(seconds: float) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{int(seconds / size)} {unit}"
+    return f"{max(0, int(seconds))} s"
 
 
 def _describe_error(error: Any) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from runcast.agent.runner import register_prompt_runner
-from runcast.app import PROMPT_RUNNER, Runcast
+from runcast.app import Runcast
 from runcast.config import Settings
 from runcast.errors import ConfigurationError
+from runcast.runners import PROMPT_RUNNER
 from tests.support import openai_server as openai
 from tests.support.durable import DurableJournal, begin_attempt
 from tests.support.mcp_tools import create_server
@@ -59,7 +60,10 @@ async def test_a_servers_tools_are_called(transport: str) -> None:
     assert [each["prompt"] for each in journal.asked] == ["May the model do this: post?"]
     names = [each["name"] for each in journal.payloads("step_started")]
     assert names == ["Ask the model", "Find a thing", "post", "Ask the model"]
-    assert journal.payloads("step_progress") == [{"value": 1, "total": 2, "message": "looking"}]
+    assert journal.payloads("step_progress") == [
+        {"value": 1, "total": 2, "message": "looking"},
+        {"value": 3, "total": 3, "message": "looking further than there is"},
+    ]
     assert posted == ([] if transport == "stdio" else ["Closed"])  # the other's list is in another process
 
 

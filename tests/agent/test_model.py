@@ -11,9 +11,10 @@ from pydantic import SecretStr
 from starlette.responses import Response
 
 from runcast.agent.runner import register_prompt_runner
-from runcast.app import PROMPT_RUNNER, Runcast
+from runcast.app import Runcast
 from runcast.config import Settings
 from runcast.errors import ConfigurationError, ModelError, OutcomeUnknownError
+from runcast.runners import PROMPT_RUNNER
 from tests.support import anthropic_server as anthropic
 from tests.support import linkedin_server as linkedin
 from tests.support import openai_server as openai

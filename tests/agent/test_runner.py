@@ -13,9 +13,10 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from runcast.agent.runner import register_prompt_runner
-from runcast.app import PROMPT_RUNNER, Runcast
+from runcast.app import Runcast
 from runcast.config import Settings
 from runcast.errors import ConfigurationError, OutcomeUnknownError, PromptNotUnderstoodError, ServiceRefusedError
+from runcast.runners import PROMPT_RUNNER
 from tests.support import linkedin_server as linkedin
 from tests.support import slack_server as slack
 from tests.support.durable import DurableJournal, Past, begin_attempt

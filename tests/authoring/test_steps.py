@@ -1,6 +1,9 @@
 """Steps and messages as a runner writes them, against a journal that only remembers."""
 
 import asyncio
+import gc
+import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,6 +181,65 @@ async def test_an_approval_is_true_or_false_and_tells_more() -> None:
     assert [prompt for _, prompt, _ in journal.asked] == ["Do it?", "Really?"]
 
 
+@pytest.mark.parametrize("steps", [["a", "b"], "ab", [0, "b"], [True, False], [-1], [1, 1], [0.5], []])
+async def test_steps_to_approve_are_indexes(steps: Any) -> None:
+    """Whatever else is refused when it is asked, and not when it is answered."""
+    run, journal = recorded_run()
+    with pytest.raises(InvalidInputError, match=r'such as \[0, 1\].*preview=\{"steps": \["write", "send"\]\}'):
+        await run.approve("Do it?", steps=steps)
+    assert journal.asked == []
+
+
+@pytest.mark.parametrize(
+    ("value", "total"),
+    [(math.nan, None), (math.inf, None), (-1, None), (5, 3), (1, math.nan), (0, -1), (True, 3), ("1", 3)],
+)
+async def test_progress_is_a_number_up_to_its_total(value: Any, total: Any) -> None:
+    """Else nobody could show it."""
+    run, journal = recorded_run()
+    with pytest.raises(InvalidInputError, match="give a number from 0 to the total"):
+        run.progress(value, total)
+    assert journal.events == []
+
+
+@pytest.mark.parametrize(("value", "total"), [(0, None), (1.5, 2), (3, 3), (0, 0)])
+async def test_progress_may_be_at_its_ends(value: float, total: float | None) -> None:
+    """Nothing of nothing, too: there may be nothing to do."""
+    run, journal = recorded_run()
+    run.progress(value, total)
+    assert journal.types == ["progress"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, True, None, [1]])
+async def test_usage_is_told_in_numbers(value: Any) -> None:
+    """Readers add them up; a text says whose they are."""
+    run, journal = recorded_run()
+    run.usage(model="small", inputTokens=0, costs=0.5)
+    with pytest.raises(InvalidInputError, match=r"usage outputTokens=.*: give a number, 0 or more"):
+        run.usage(model="small", outputTokens=value)
+    assert journal.types == ["usage"]
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.1, math.nan, math.inf, True, "1"])
+async def test_a_sleep_lasts_a_number_of_seconds(seconds: Any) -> None:
+    """None at all is one, less isn't."""
+    run, _ = recorded_run()
+    await run.sleep(0)
+    with pytest.raises(InvalidInputError, match="give a number, 0 or more"):
+        await run.sleep(seconds)
+
+
+@pytest.mark.parametrize("delta", [5, 0, None, b"text", ["text"]])
+async def test_a_message_is_text(delta: Any) -> None:
+    """What isn't text is refused where it is said."""
+    run, journal = recorded_run()
+    async with run.message() as answer:
+        with pytest.raises(TypeError, match=f"give `write` a str, not {type(delta).__name__}"):
+            answer.write(delta)
+    assert answer.text == ""
+    assert journal.payloads("message_delta") == []
+
+
 async def test_an_answer_is_of_the_type_that_was_asked_for() -> None:
     """A model, a plain type, or what a JSON Schema says."""
     run, _ = recorded_run(journal=RecordingJournal(answers=({"number": 3}, 5, ["a"])))
@@ -215,3 +277,29 @@ async def test_a_step_that_is_cut_short_is_not_tried_again() -> None:
     with pytest.raises(RunCanceledError):
         await run.step("told", told_to_stop)
     assert [payload["willRetry"] for payload in journal.payloads("step_failed")] == [False]
+
+
+@pytest.mark.parametrize("function", [None, send])
+def test_a_step_that_nobody_awaits_warns(function: Any) -> None:
+    """As a forgotten coroutine does; one that was awaited, closed, entered or refused says nothing."""
+    run, _ = recorded_run()
+    with pytest.warns(RuntimeWarning, match=r"step 'send' was never (awaited|entered)"):
+        run.step("send", function)
+
+
+async def test_a_step_that_was_used_does_not_warn() -> None:
+    """Awaited, closed, entered, or cut short before it began."""
+    run, _ = recorded_run()
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        await run.step("send", send, "hello")
+        run.step("send", send, "hello").close()
+        run.step("load").close()
+        async with run.step("load"):
+            pass
+        task = asyncio.ensure_future(run.step("send", send, "hello"))
+        task.cancel()
+        await asyncio.wait([task])
+        with pytest.raises(InvalidInputError, match="name"):
+            run.step("")
+        gc.collect()
+    assert [str(each.message) for each in caught] == []

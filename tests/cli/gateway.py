@@ -29,6 +29,7 @@ class Gateway:
     url: str = ""
     cursors: list[str] = field(default_factory=list)
     headers: list[Headers] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     async def serve_connection(self, connection: ServerConnection) -> None:
         assert connection.request is not None
@@ -39,6 +40,7 @@ class Gateway:
 
     def answer_http(self, connection: ServerConnection, request: Request) -> Response | None:
         self.headers.append(request.headers)
+        self.paths.append(request.path)
         path = urlsplit(request.path).path
         if path.startswith("/ws/") and path not in self.answers:
             return None
@@ -68,6 +70,10 @@ def event(seq: int, *, attempt: int = 1) -> str:
 
 def ended(seq: int, *, attempt: int = 1) -> str:
     return _encode(EventType.RUN_COMPLETED, {"status": "done", "output": {"ok": True}}, seq, attempt)
+
+
+def step_succeeded(seq: int, step_id: str) -> str:
+    return _encode(EventType.STEP_SUCCEEDED, {"stepId": step_id, "output": None, "ms": 1500}, seq, 1)
 
 
 def failed(seq: int, *, attempt: int = 1) -> str:

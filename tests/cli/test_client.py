@@ -1,11 +1,15 @@
 """The Python client against a real server that drops connections, repeats, skips and goes back."""
 
+from http import HTTPStatus
+
 import pytest
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from runcast.client import ControlEvent, RuncastClient
 from runcast.errors import (
     ConfigurationError,
+    ForbiddenOriginError,
     InvalidInputError,
     RuncastError,
     RunNotFoundError,
@@ -145,6 +149,74 @@ async def test_requests_carry_the_key_and_answers_are_typed() -> None:
         assert server.headers[-1]["Authorization"] == "Bearer secret"
 
 
+async def test_headers_of_ones_own_go_with_requests_and_sockets() -> None:
+    """Where the gateway is part of an application, they are what signs a client in."""
+    own = {"x-user": "ada", "Cookie": "session=1"}
+    async with gateway(sends(connected(1), ended(1))) as server, RuncastClient(server.url, headers=own) as client:
+        server.answers["/runs/stats"] = (200, {})
+        await client.get_stats()
+        assert [one.seq async for one in client.watch(RUN_ID)] == [1]
+        seen = [(headers["X-User"], headers["Cookie"]) for headers in server.headers]
+    assert seen == [("ada", "session=1")] * 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"x user": "a"}, "'x user' is not the name of a header"),
+        ({"": "a"}, "'' is not the name of a header"),
+        ({"Host": "a"}, "'Host' is not the name of a header that can be given"),
+        ({"Sec-WebSocket-Key": "a"}, "'Sec-WebSocket-Key' is not the name"),
+        ({"x-user": "sesam\r\nx-admin: 1"}, "the value of 'x-user' is not ASCII without line breaks"),
+        ({"x-user": "sesam\N{BULLET}"}, "the value of 'x-user'"),
+        ({"authorization": "Basic sesam"}, "the API key or an Authorization header, not both"),
+    ],
+)
+def test_a_header_that_can_not_be_sent_is_refused(headers: dict[str, str], reason: str) -> None:
+    """At once and by name; its value is nobody's business."""
+    with pytest.raises(ConfigurationError, match=reason) as refused:
+        RuncastClient(headers=headers, api_key="k")
+    assert "sesam" not in str(refused.value)
+
+
+async def test_headers_stay_with_the_server_they_are_for() -> None:
+    """A redirect is an answer like another, not somebody to introduce oneself to."""
+    asked: list[str] = []
+
+    def redirect(connection: ServerConnection, request: Request) -> Response:
+        asked.append(request.path)
+        response = connection.respond(HTTPStatus.TEMPORARY_REDIRECT, "")
+        response.headers["Location"] = "/elsewhere"
+        return response
+
+    async with serve(ServerConnection.wait_closed, "127.0.0.1", 0, process_request=redirect) as server:
+        url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+        async with RuncastClient(url, headers={"x-user": "ada"}) as client:
+            with pytest.raises(UnavailableError, match="HTTP 307"):
+                await anext(client.watch(RUN_ID))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (401, {"code": "unauthorized", "title": "t", "detail": "sign in first"}, UnauthorizedError, "sign in first"),
+        (403, {"code": "forbidden", "title": "t", "detail": "guests may look"}, RuncastError, "guests may look"),
+        (403, {"code": "forbidden_origin", "detail": "not served"}, ForbiddenOriginError, "not served"),
+        (401, {"detail": "Not authenticated"}, UnauthorizedError, "Not authenticated"),
+        (403, "no", ForbiddenOriginError, "doesn't answer to this address or key"),
+    ],
+)
+async def test_who_is_turned_away_hears_why(status: int, body: object, kind: type[RuncastError], words: str) -> None:
+    """In the server's own words, from a request as from a socket."""
+    async with gateway() as server, client_of(server) as client:
+        server.answers |= {"/runs/x": (status, body), f"/ws/runs/{RUN_ID}": (status, body)}
+        for asking in (client.get_run("x"), anext(client.watch(RUN_ID))):
+            with pytest.raises(kind, match=words) as refused:
+                await asking
+            assert type(refused.value) is kind
+
+
 @pytest.mark.parametrize(
     ("status", "problem", "kind"),
     [
@@ -172,6 +244,14 @@ def test_an_address_that_is_none_is_refused() -> None:
     """The client says what is wrong with its address."""
     with pytest.raises(ConfigurationError, match="RUNCAST_URL"):
         RuncastClient("localhost:3000")
+
+
+@pytest.mark.parametrize("address", ["http://localhost/live?key=sesam", "http://localhost/#sesam", "http://localhost?"])
+def test_an_address_with_a_query_is_refused(address: str) -> None:
+    """Paths are appended to it; and what is asked there may be a secret, so it isn't repeated."""
+    with pytest.raises(ConfigurationError, match="leave out") as refused:
+        RuncastClient(address)
+    assert "sesam" not in str(refused.value)
 
 
 async def test_either_a_prompt_or_a_runner() -> None:

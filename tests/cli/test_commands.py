@@ -1,6 +1,8 @@
 """The command: errors are one line, exit codes mean something, events can be read."""
 
 import asyncio
+import json
+import re
 import signal
 import socket
 import subprocess
@@ -8,12 +10,23 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.cli.gateway import RUN_ID, connected, ended, event, failed, gateway, sends
+from tests.cli.gateway import RUN_ID, connected, ended, event, failed, gateway, sends, step_succeeded
 from tests.cli.processes import clean_environment, runcast
 from tests.cli.test_client import stays_silent_after
+
+RUN = {
+    "runId": RUN_ID,
+    "runner": "greet",
+    "status": "running",
+    "attempt": 1,
+    "lastSeq": 3,
+    "createdAt": "2026-01-01T00:00:00.000Z",
+    "input": {"name": "Ada"},
+}
 
 
 @pytest.fixture
@@ -43,7 +56,9 @@ def taken_port() -> Iterator[int]:
         (["run", "prompt", "--priority", "101"], "101 is not in the range 0<=x<=100"),
         (["answer", "x"], "give --approve, --reject or --value JSON"),
         (["answer", "x", "--approve", "--value", "1"], "give --approve, --reject or --value JSON"),
+        (["answer", "x", "--approve", "--reject"], "give --approve, --reject or --value JSON, one of them"),
         (["answer", "x", "--value", "{"], "--value is not JSON"),
+        (["runs", "--limit", "0"], "0 is not in the range 1<=x<=200"),
         (["watch", "x", "--after", "1-2-3"], "'1-2-3' is not a cursor"),
     ],
 )
@@ -66,6 +81,7 @@ def test_wrong_usage_is_one_line_and_code_2(arguments: list[str], reason: str, t
         ("REDIS_URL", "redis+sentinel://one:1", "REDIS_URL: a Sentinel URL ends with the service's name"),
         ("RUNCAST_API_KEY", "schlüssel", "setting RUNCAST_API_KEY: only ASCII"),
         ("RUNCAST_API_KEY", "two words", "setting RUNCAST_API_KEY: only ASCII"),
+        ("RUNCAST_HEADERS", "ada", "setting RUNCAST_HEADERS: give `name: value`, one per line"),
     ],
 )
 def test_a_variable_that_does_not_fit_is_named_before_anything_starts(
@@ -113,12 +129,12 @@ print(sorted({heavy!r} & set(sys.modules)))"""
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-async def watched(*arguments: str, url: str) -> tuple[int | None, str, str]:
+async def watched(*arguments: str, url: str, **environment: str) -> tuple[int | None, str, str]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "runcast", *arguments),
         stdout=PIPE,
         stderr=PIPE,
-        env=clean_environment({"RUNCAST_URL": url}),
+        env=clean_environment({"RUNCAST_URL": url, **environment}),
     )
     output, errors = await process.communicate()
     return process.returncode, output.decode(), errors.decode()
@@ -147,6 +163,55 @@ async def test_watch_json_is_one_event_per_line() -> None:
     assert [event(1), ended(2)] == output.splitlines()
 
 
+async def test_a_watch_from_the_middle_knows_steps_by_name() -> None:
+    """Also those that began before."""
+    ended_step = step_succeeded(2, "step-2")
+    async with gateway(sends(connected(), ended_step, ended(3))) as server:
+        step = {"stepId": "step-2", "name": "write", "index": 1, "status": "running", "attempt": 1}
+        server.answers[f"/runs/{RUN_ID}"] = (200, {**RUN, "steps": [step]})
+        code, output, _ = await watched("watch", RUN_ID, "--after", "1-1", url=server.url)
+    assert code == 0
+    assert output.splitlines()[0] == "00:00:00.000  ✔ write 1.50 s"
+
+
+async def test_runs_are_listed_a_line_each() -> None:
+    """The newest first, as the server has them; what users have typed can't leave its line."""
+    second = {**RUN, "runId": "run-2", "runner": "prompt", "prompt": "wait\n1 second\x1b[2J " + "x" * 100}
+    async with gateway() as server:
+        server.answers["/runs"] = (200, {"runs": [second, RUN]})
+        code, output, _ = await watched("runs", "--status", "running", "--tag", "a b", "--limit", "2", url=server.url)
+        _, lines, _ = await watched("runs", "--json", url=server.url)
+        asked = [parse_qs(urlsplit(path).query) for path in server.paths]
+    assert code == 0
+    first, last = output.splitlines()
+    assert re.fullmatch(r"run-2 +running +prompt +\d+ d  wait 1 second\\x1b\[2J x+…", first)
+    assert re.fullmatch(r'run-1 +running +greet +\d+ d  {"name": "Ada"}', last)
+    assert asked == [{"status": ["running"], "tag": ["a b"], "limit": ["2"]}, {"limit": ["20"]}]
+    listed = [json.loads(line) for line in lines.splitlines()]
+    assert [(each["runId"], each["input"]) for each in listed] == [
+        ("run-2", {"name": "Ada"}),
+        ("run-1", {"name": "Ada"}),
+    ]
+    assert "steps" not in listed[0]
+
+
+@pytest.mark.parametrize("option", ["--approve", "--reject"])
+async def test_what_asks_for_data_is_not_approved(option: str) -> None:
+    """The command says how it is answered, and sends nothing."""
+    request = {
+        "requestId": "q1",
+        "kind": "input",
+        "prompt": "Which seat?",
+        "schema": {"type": "object"},
+        "askedAt": RUN["createdAt"],
+    }
+    async with gateway() as server:
+        server.answers[f"/runs/{RUN_ID}"] = (200, {**RUN, "requests": [request]})
+        code, _, errors = await watched("answer", RUN_ID, option, url=server.url)
+        assert server.paths == [f"/runs/{RUN_ID}"]
+    assert (code, errors) == (2, "runcast: q1 asks for data, not for an approval: answer with --value JSON\n")
+
+
 async def test_an_unknown_run_is_told_without_a_hint_to_start_a_server() -> None:
     """The server is there; the run isn't."""
     async with gateway(sends(close=(4404, "no such run"))) as server:
@@ -155,15 +220,23 @@ async def test_an_unknown_run_is_told_without_a_hint_to_start_a_server() -> None
 
 
 async def test_a_missing_key_is_told_with_the_variable_that_holds_it() -> None:
-    """Whoever uses the command sends no headers by hand."""
+    """The server's sentence, and where the command has what it sends from."""
     async with gateway() as server:
-        server.answers["/runs/stats"] = (
-            401,
-            {"code": "unauthorized", "detail": "give the API key: `Authorization: …`"},
-        )
+        server.answers["/runs/stats"] = (401, {"code": "unauthorized", "detail": "the API key is wrong"})
         code, output, errors = await watched("stats", url=server.url)
     assert (code, output) == (1, "")
-    assert errors == "runcast: the server needs an API key: set RUNCAST_API_KEY to the right one\n"
+    assert errors == (
+        "runcast: the API key is wrong; what this command sends is in RUNCAST_API_KEY and RUNCAST_HEADERS\n"
+    )
+
+
+async def test_the_command_sends_the_headers_of_the_environment() -> None:
+    """One per line; what a value has of colons is its own."""
+    async with gateway() as server:
+        server.answers["/runs/stats"] = (200, {})
+        await watched("stats", url=server.url, RUNCAST_HEADERS="X-User: ada\n\nx-at:12:30\n")
+        (sent,) = server.headers
+    assert (sent["x-user"], sent["x-at"]) == ("ada", "12:30")
 
 
 async def test_ctrl_c_stops_watching_and_nothing_else() -> None:

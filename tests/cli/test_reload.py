@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from runcast import reload, stack
 from runcast.cli import cli
 from runcast.client import RuncastClient
-from runcast.reload import Generations, Plan
+from runcast.reload import Generations, Plan, watch_code
 from runcast.supervisor import ChildSpec, Supervisor
 from tests.cli.processes import eventually, is_running, runcast
 from tests.cli.test_up import Up, running
@@ -133,6 +133,16 @@ async def test_a_stop_does_not_wait_for_runs_on_old_code(folder: Path) -> None:
 
 async def _is_running(client: RuncastClient, run_id: str) -> bool:
     return (await client.get_run(run_id)).status == "running"
+
+
+async def test_what_is_saved_before_anybody_asks_counts(folder: Path) -> None:
+    """The code is watched from the call on: the processes that have just begun to start may load the old."""
+    changes = watch_code(folder, ignored=folder / ".runcast")
+    await asyncio.sleep(0)  # the loop has taken it up
+    (folder / "words.py").write_text("WORD = 'new'\n")
+    async with asyncio.timeout(20):
+        assert await anext(changes) == {folder / "words.py"}
+    await changes.aclose()
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from runcast import Runcast
 from runcast.assembly import migrate
 from runcast.config import Settings
 from runcast.events import RunStatus
 from runcast.loading import load_app
+from runcast.registry import RunnerRegistry
 from runcast.testing import RunHarness
 from tests.support.stream_server import chat, stream_server
 
@@ -32,7 +32,7 @@ def _own_modules() -> Any:
     sys.path[:] = path
 
 
-def load(name: str) -> tuple[Runcast, ModuleType]:
+def load(name: str) -> tuple[RunnerRegistry, ModuleType]:
     app = load_app(str(EXAMPLES / f"{name}.py"))
     return app, sys.modules[name]
 

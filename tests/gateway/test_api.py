@@ -53,6 +53,29 @@ async def test_the_same_key_gives_the_same_run(stack: Stack) -> None:
     assert first.json()["runId"] == again.json()["runId"]
 
 
+@pytest.mark.parametrize(
+    ("body", "difference"),
+    [
+        ({"runner": "greet", "input": {"name": "Bob"}}, "input"),
+        ({"runner": "greet", "input": {"name": "Ada", "times": 7}}, "input"),
+        ({"prompt": "wait 1 ms"}, "runner"),
+    ],
+)
+async def test_a_key_is_not_for_something_else(stack: Stack, body: dict[str, Any], difference: str) -> None:
+    """Nobody takes another run for the one they have asked for; defaults that are spelled out are no difference."""
+    first = {"runner": "greet", "input": {"name": "Ada"}, "idempotencyKey": "k1"}
+    run_id = (await stack.http.post("/runs", json=first)).json()["runId"]
+    problem = assert_problem(
+        await stack.http.post("/runs", json={**body, "idempotencyKey": "k1"}), 409, "idempotency_conflict"
+    )
+    assert run_id in problem["detail"]
+    assert f"another {difference}" in problem["detail"]
+    spelled = {**first, "input": {"name": "Ada", "times": 1}, "tags": ["again"]}
+    again = await stack.http.post("/runs", json=spelled)
+    assert (again.status_code, again.json()["runId"]) == (200, run_id)
+    assert [run["runId"] for run in (await stack.get("/runs"))["runs"]] == [run_id]
+
+
 async def test_runs_are_listed_newest_first_in_pages(stack: Stack) -> None:
     """Each run comes once, and filters narrow."""
     created = [await stack.create("greet", name=str(number)) for number in range(5)]

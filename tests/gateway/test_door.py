@@ -10,7 +10,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from runcast.gateway.door import read_upgrade
-from runcast.gateway.socket import negotiate
+from runcast.gateway.handshakes import negotiate
 from tests.gateway.raw_socket import ACCEPTED, KEY
 
 LINE = b"GET /ws/runs/abc?after=1-2 HTTP/1.1\r\n"

@@ -1,16 +1,20 @@
 """Runcast inside somebody else's application: its own authentication in front, its own process for the worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from starlette.requests import HTTPConnection
+from starlette.types import Message
+from structlog.testing import capture_logs
+from uvicorn.config import WSProtocolType
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
@@ -20,7 +24,7 @@ from runcast.asgi import MountedGateway, Principal
 from runcast.assembly import migrate
 from runcast.client import RuncastClient
 from runcast.config import Settings
-from runcast.errors import ConfigurationError
+from runcast.errors import ConfigurationError, RuncastError, UnauthorizedError
 from runcast.services.processor import RunProcessor
 from tests.cli.processes import eventually
 from tests.support.redis_server import start_redis
@@ -55,7 +59,7 @@ def greeter(word: str = "Hello") -> Runcast:
 
 @asynccontextmanager
 async def serving(
-    gateway: MountedGateway, *others: Callable[[], AbstractAsyncContextManager[None]]
+    gateway: MountedGateway, *others: Callable[[], AbstractAsyncContextManager[None]], ws: WSProtocolType = "auto"
 ) -> AsyncIterator[str]:
     """A FastAPI app with the gateway below /live, served by uvicorn in this process; yields the prefix's address."""
 
@@ -71,7 +75,7 @@ async def serving(
     site.mount("/live", gateway)
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(site, port=port, log_config=None, lifespan="on", timeout_graceful_shutdown=3)
+        uvicorn.Config(site, port=port, ws=ws, log_config=None, lifespan="on", timeout_graceful_shutdown=3)
     )
     task = asyncio.create_task(server.serve())
     try:
@@ -108,6 +112,7 @@ async def test_the_site_says_who_may_come_in(settings: Settings) -> None:
         for path in ("/runs", "/runs/x", "/runners", "/runs/stats"):
             answer = await http.get(path)
             assert (path, answer.status_code, answer.json()["code"]) == (path, 401, "unauthorized")
+            assert answer.json()["title"] == "Nobody is signed in"
         assert (await http.get("/healthz")).status_code == 200
         named = {"x-token": "a-token", "host": "runs.example.com"}
         created = await http.post("/runners/greet/runs", json={"input": {"name": "x"}}, headers=named)
@@ -124,6 +129,55 @@ async def test_the_site_says_who_may_come_in(settings: Settings) -> None:
         assert unknown.value.response.status_code == 401
         async with connect(address, additional_headers={"cookie": "session=b-token"}) as socket:
             assert "connected" in str(await socket.recv())
+
+
+async def test_clients_of_ours_come_in_as_the_site_wants_it(settings: Settings) -> None:
+    """By whatever header its check looks at; without, they say what the site says."""
+    app = greeter()
+    gateway = app.asgi(settings, authorize=authorize)
+    async with serving(gateway, lambda: app.worker(settings)) as url:
+        async with RuncastClient(url, headers={"x-token": "a-token"}) as client, asyncio.timeout(20):
+            created = await client.create_run(runner="greet", input={"name": "Ada"})
+            assert [event async for event in client.watch(created.run_id)][-1].type == "run_completed"
+        async with RuncastClient(url) as client:
+            for asking in (client.get_run(created.run_id), anext(client.watch(created.run_id))):
+                with pytest.raises(UnauthorizedError, match="sign in first"):
+                    await asking
+        async with RuncastClient(url, headers={"x-token": "b-token"}) as client:
+            with pytest.raises(RuncastError, match="bob may only look"):
+                await client.create_run(runner="greet", input={"name": "Ada"})
+
+
+@pytest.mark.parametrize("ws", ["auto", "websockets-sansio"])
+async def test_a_refused_socket_is_no_error_of_the_sites(
+    settings: Settings, ws: WSProtocolType, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server has been answered, and has nothing to complain of."""
+    async with serving(greeter().asgi(settings, authorize=authorize), ws=ws) as url:
+        for _ in range(3):
+            with pytest.raises(InvalidStatus) as unknown:
+                async with connect(f"ws{url.removeprefix('http')}/ws/runs"):
+                    pass
+            assert unknown.value.response.status_code == 401
+            assert b"sign in first" in (unknown.value.response.body or b"")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_a_server_that_can_only_close_does(settings: Settings) -> None:
+    """Without ASGI's extension for answers a refused WebSocket is closed before it is open."""
+    gateway = greeter().asgi(settings, authorize=authorize)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async with gateway.lifespan():
+        scope = {"type": "websocket", "path": "/ws/runs", "headers": [], "query_string": b"", "subprotocols": []}
+        await gateway(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
 async def test_other_sites_pages_stay_outside(settings: Settings) -> None:
@@ -169,6 +223,47 @@ async def test_an_answer_is_by_who_was_let_in(settings: Settings) -> None:
         assert answer.status_code == 202
         await eventually(lambda: has_status("done"), "it goes on")
         assert (await http.get(f"/runs/{run_id}")).json()["output"] == {"approved": True, "by": "ada"}
+
+
+@pytest.fixture
+def unconfigured() -> Iterator[None]:
+    """Structlog as in a process where nobody has configured it."""
+    structlog.reset_defaults()
+    yield
+    structlog.reset_defaults()
+
+
+async def greet_once(settings: Settings) -> None:
+    app = greeter()
+    async with serving(app.asgi(settings), lambda: app.worker(settings)) as url, RuncastClient(url) as client:
+        created = await client.create_run(runner="greet", input={"name": "Ada"})
+        async with asyncio.timeout(20):
+            assert [event async for event in client.watch(created.run_id)]
+
+
+@pytest.mark.parametrize(
+    ("level", "levels"),
+    [("error", set()), ("info", {"info"}), ("debug", {"debug", "info"})],
+    ids=["error", "info", "debug"],
+)
+@pytest.mark.usefixtures("unconfigured")
+async def test_the_log_level_holds_where_nobody_has_configured_logging(
+    settings: Settings, level: str, levels: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For lines of ours; the site's own loggers say what they said."""
+    await greet_once(settings.model_copy(update={"log_level": level}))
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.partition("[")[2].partition("]")[0].strip() for line in lines} == levels
+    structlog.get_logger().debug("mine")
+    assert "mine" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("unconfigured")
+async def test_a_site_that_has_configured_logging_decides_itself(settings: Settings) -> None:
+    """It gets every line that it wants, whatever the level of Runcast."""
+    with capture_logs() as lines:
+        await greet_once(settings.model_copy(update={"log_level": "error"}))
+    assert {"debug", "info"} <= {line["log_level"] for line in lines}
 
 
 async def test_applications_side_by_side(settings: Settings, tmp_path: Path) -> None:

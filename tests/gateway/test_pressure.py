@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -38,8 +39,20 @@ POINTS = 8  # at which a peer may vanish
 
 
 def sockets() -> list[GatewaySocket]:
-    """All that there are."""
-    return [found for found in gc.get_objects() if isinstance(found, GatewaySocket)]
+    """All that there are of this test's."""
+    return [found for found in gc.get_objects() if isinstance(found, GatewaySocket) and found not in _OLDER]
+
+
+_OLDER: set[GatewaySocket] = set()
+
+
+@pytest.fixture(autouse=True)
+def _older_sockets() -> Iterator[None]:
+    """Another test's loop may have ended before the last of its connections did."""
+    gc.collect()
+    _OLDER.update(sockets())
+    yield
+    _OLDER.clear()
 
 
 async def fill(connection: RawSocket, http: httpx.AsyncClient, data: bytes) -> int:

@@ -250,10 +250,10 @@ async def test_the_command_answers_cancels_and_undoes(stack: Stack) -> None:
     url = str(stack.http.base_url)
     run_id = await stack.create("ask")
     await wait_for_status(stack, run_id, "awaiting_input")
-    assert await watched("answer", run_id, "--approve", url=url) == (
+    assert await watched("answer", run_id, "--value", '"x"', url=url) == (
         2,
         "",
-        "runcast: value: {'approved': True} is not of type 'integer'\n",
+        "runcast: value: 'x' is not of type 'integer'\n",
     )
     assert await watched("answer", run_id, "--value", "7", "--by", "Ada", "--request", "request-1", url=url) == (
         0,

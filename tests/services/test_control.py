@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.asyncio.client import connect
@@ -343,6 +343,7 @@ async def test_a_runner_with_a_schedule_runs_by_itself(stack: Stack) -> None:
         ({"cron": "0 9 * * *", "timezone": "Moon/Sea"}, "time zone"),
         ({"limit": Limit(most=1, key="nobody")}, "none of its inputs"),
         ({"limit": Limit(most=0)}, "1 or more"),
+        ({"limit": Limit(1, on_full=cast("Any", "drop"))}, "queue, reject, cancel_older"),
         ({"retries": -1}, "retries"),
         ({"timeout_seconds": 0}, "timeout_seconds"),
     ],

@@ -18,8 +18,8 @@ from typing import Any
 from runcast.app import RunContext
 from runcast.core.replay import Replay, is_committed
 from runcast.events import EventType, RequestKind, StepStatus, encode_json
-from runcast.journaling import BegunMessage, BegunStep
-from runcast.records import Answer, Artifact, RunError, Step, Undo
+from runcast.journaling import BegunMessage, BegunStep, StepFailure
+from runcast.records import Answer, Artifact, Step, Undo
 
 
 @dataclass
@@ -64,7 +64,7 @@ class DurableJournal:
         encode_json(payload)
         self.events.append((event_type.value, dict(payload)))
 
-    def start_step(self, name: str, input: Any, *, parent_id: str | None) -> BegunStep:  # noqa: A002 - the contract's word
+    def start_step(self, name: str, input: Any, *, parent_id: str | None, is_block: bool) -> BegunStep:  # noqa: A002 - the contract's word
         recorded = self._replay.find(name, input, parent_id=parent_id)
         if recorded is not None and is_committed(recorded):
             return BegunStep(recorded.id, is_done=True, output=recorded.output)
@@ -91,9 +91,12 @@ class DurableJournal:
         self.write(EventType.STEP_SUCCEEDED, {"stepId": step_id, "output": output})
         self._end(step_id, StepStatus.SUCCEEDED, output)
 
-    async def fail_step(self, step_id: str, error: RunError, *, retry_in_seconds: float | None) -> None:
+    async def fail_step(self, step_id: str, failure: StepFailure, *, retry_in_seconds: float | None) -> None:
         del retry_in_seconds
-        self.write(EventType.STEP_FAILED, {"stepId": step_id, "error": {"code": error.code, "message": error.message}})
+        self.write(
+            EventType.STEP_FAILED,
+            {"stepId": step_id, "error": {"code": failure.error.code, "message": failure.error.message}},
+        )
         self._end(step_id, StepStatus.FAILED, None)
 
     def cancel_step(self, step_id: str) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from runcast.app import RunContext
 from runcast.core.replay import Replay, is_committed
 from runcast.events import EventType, RequestKind, StepStatus, encode_json
-from runcast.journaling import BegunMessage, BegunStep
+from runcast.journaling import BegunMessage, BegunStep, StepFailure
 from runcast.messages import told_text
-from runcast.records import Answer, Artifact, Run, RunError, Step, Undo
+from runcast.records import Answer, Artifact, Run, Step, Undo
 
 
 class RecordingJournal:
@@ -39,7 +39,7 @@ class RecordingJournal:
         encode_json(payload)
         self.events.append((event_type.value, dict(payload)))
 
-    def start_step(self, name: str, input: Any, *, parent_id: str | None) -> BegunStep:  # noqa: A002
+    def start_step(self, name: str, input: Any, *, parent_id: str | None, is_block: bool) -> BegunStep:  # noqa: A002, ARG002
         known = self._replay.find(name, input, parent_id=parent_id)
         if known is not None and is_committed(known):
             return BegunStep(known.id, is_done=True, output=known.output)
@@ -55,8 +55,8 @@ class RecordingJournal:
             self.undos[step_id] = undo
         self.write(EventType.STEP_SUCCEEDED, {"stepId": step_id, "output": output})
 
-    async def fail_step(self, step_id: str, error: RunError, *, retry_in_seconds: float | None) -> None:
-        described = {"code": error.code, "message": error.message}
+    async def fail_step(self, step_id: str, failure: StepFailure, *, retry_in_seconds: float | None) -> None:
+        described = {"code": failure.error.code, "message": failure.error.message}
         payload = {"stepId": step_id, "error": described, "willRetry": retry_in_seconds is not None}
         self.write(EventType.STEP_FAILED, payload)
 

@@ -14,6 +14,7 @@ def create_server(posted: list[str] | None = None) -> MCPServer:
     async def find(name: str, context: Context) -> dict[str, str]:
         """Find a thing in the shop."""
         await context.report_progress(1, 2, "looking")
+        await context.report_progress(3, 2, "looking further than there is")
         return {"found": name}
 
     @server.tool()

@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+import pydantic
 import pytest
+import structlog
 
 from runcast import Runcast, RunContext
 from runcast.app import SyncRunContext
@@ -68,6 +70,37 @@ async def family(run: RunContext) -> list[str]:
     """Two children, one of which sleeps."""
     children = [await run.start(sleepy, days=1), await run.start("name")]
     return [await child.result() for child in children]
+
+
+class Page(pydantic.BaseModel):
+    title: str
+
+
+@app.runner
+async def fetch(_: RunContext, title: str) -> Page:
+    """Gives a model."""
+    return Page(title=title)
+
+
+@app.runner
+def fetch_plainly(_: SyncRunContext, title: str) -> list[Page]:
+    """Gives models."""
+    return [Page(title=title)]
+
+
+@app.runner
+async def read(run: RunContext) -> list[str]:
+    """Three children that give models, one of which is known only by its name."""
+    page = await run.call(fetch, title="a")
+    (other,) = await (await run.start(fetch_plainly, title="b")).result()
+    return [page.title, other.title, (await run.call("fetch", title="c"))["title"]]
+
+
+@app.runner
+def read_plainly(run: SyncRunContext) -> str:
+    """A child that gives a model."""
+    title: str = run.call(fetch, title="d").title
+    return title
 
 
 @app.runner
@@ -145,6 +178,13 @@ async def test_children_are_looked_after_too(run_harness: Harness) -> None:
         assert [child.runner for child in result.children] == ["sleepy", "name"]
 
 
+async def test_a_child_gives_the_type_that_its_runner_returns(run_harness: Harness) -> None:
+    """If it was started by the function; by its name, JSON."""
+    async with run_harness(app) as harness:
+        assert (await harness.run("read")).output == ["a", "b", "c"]
+        assert (await harness.run("read_plainly")).output == "d"
+
+
 async def test_nobody_answers_in_time(run_harness: Harness) -> None:
     """A time-out comes when the test lets time pass."""
     async with run_harness(app) as harness:
@@ -198,9 +238,35 @@ async def test_a_plain_function(run_harness: Harness) -> None:
         assert (await harness.run("plain", number=4)).output == 8
 
 
+async def test_a_test_is_quiet_unless_told(
+    run_harness: Harness, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only warnings, or what the level asks for."""
+    structlog.reset_defaults()
+    async with run_harness(app) as harness:
+        await harness.run("plain", number=4)
+    assert capsys.readouterr().out == ""
+    async with run_harness(app, log_level="debug") as harness:
+        await harness.run("plain", number=4)
+    assert "[debug" in capsys.readouterr().out
+    monkeypatch.setenv("RUNCAST_LOG_LEVEL", "info")
+    async with run_harness(app) as harness:
+        await harness.run("plain", number=4)
+    assert "[info" in capsys.readouterr().out
+
+
 async def test_a_harness_brings_its_own_folder() -> None:
     """Without pytest's fixture there is one for the time that it lasts."""
     async with RunHarness(app) as harness:
         with pytest.raises(InvalidInputError):
             await harness.run("plain", number="four")
         assert (await harness.run("plain", number=1)).output == 2
+
+
+async def test_a_test_that_tries_nothing_fails(run_harness: Harness) -> None:
+    """Answers that nobody asks for, and a crash after a step that isn't there, are mistakes."""
+    async with run_harness(app) as harness:
+        with pytest.raises(AssertionError, match=r"has ended as done and has not asked for the answers \[True\]"):
+            await harness.run("sleepy", days=1, answers=[True])
+        with pytest.raises(AssertionError, match="has ended as done, and no step 'no such' was committed"):
+            await harness.run("sleepy", days=1, crash_after=["no such"])

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from runcast.agent.tools.base import FILE_KEY
-from runcast.app import RunContext, describe_error
+from runcast.context import RunContext
 from runcast.errors import InvalidInputError, OutcomeUnknownError, RuncastError, TooLargeError, ToolError
 from runcast.events import EventType
-from runcast.steps import to_json
+from runcast.steps import describe_error, to_json
 from runcast.tools import Risk, ToolCall
 
 _FAILURES: Final = (ToolError, InvalidInputError, TooLargeError)

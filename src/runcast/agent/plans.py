@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 from runcast.agent.calls import perform
 from runcast.agent.planner import Plan, PlannedStep
 from runcast.agent.tools.base import Tool, compose_call
-from runcast.app import RunContext
+from runcast.context import RunContext
 from runcast.events import EventType, encode_json
 
 Mode = Literal["auto", "approval", "preview"]

@@ -9,14 +9,16 @@ from typing import Any, Final
 from runcast.agent.planner import plan_prompt
 from runcast.agent.plans import Mode, execute_plan
 from runcast.agent.tools import create_toolbox, offer_toolbox
-from runcast.app import PROMPT_RUNNER, Runcast, RunContext
 from runcast.config import Settings
+from runcast.context import RunContext
 from runcast.errors import ConfigurationError
+from runcast.registry import RunnerRegistry
+from runcast.runners import PROMPT_RUNNER
 
 _MAX_RESULT_BYTES: Final = 262_144
 
 
-def register_prompt_runner(app: Runcast, settings: Settings) -> None:
+def register_prompt_runner(app: RunnerRegistry, settings: Settings) -> None:
     """Offer the prompt runner in an application, and its tools beside the application's own.
 
     Raises:
@@ -40,7 +42,7 @@ def register_prompt_runner(app: Runcast, settings: Settings) -> None:
         return await execute_plan(run, plan, toolbox, mode=mode, max_result_bytes=max_result_bytes)
 
 
-def _register_model(app: Runcast, settings: Settings, max_result_bytes: int) -> None:
+def _register_model(app: RunnerRegistry, settings: Settings, max_result_bytes: int) -> None:
     if not all(importlib.util.find_spec(name) for name in ("pydantic_ai", "openai", "anthropic", "mcp")):
         raise ConfigurationError("RUNCAST_MODEL is set, which needs more packages: pip install 'runcast[model]'")
     # Here, since it takes a while to load, and can't be loaded without the extra.

@@ -26,7 +26,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from zoneinfo import ZoneInfoNotFoundError
 
-import structlog
 from bullmq import Queue, Worker
 from redis.exceptions import RedisError
 
@@ -36,9 +35,10 @@ from runcast.backends.redis_cluster_wire import ClusterScript, open_wire, script
 from runcast.backends.redis_wire import WireScript
 from runcast.concurrency import end_tasks
 from runcast.errors import ConfigurationError, UnavailableError
+from runcast.logs import get_logger
 from runcast.records import Job, RunError, Schedule
 
-log = structlog.get_logger()
+log = get_logger()
 
 QUEUE_NAME: Final = "runs"
 PREFIX: Final = "bull"

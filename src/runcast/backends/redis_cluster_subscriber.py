@@ -14,7 +14,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
@@ -27,8 +26,9 @@ from runcast.backends.redis_subscriber import (
     RedisSubscriber,
 )
 from runcast.concurrency import end_tasks
+from runcast.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 _MAX_MOVES: Final = 4  # that one subscription follows before it is left to the task that brings channels home
 _PLACES_AT_ONCE: Final = 500

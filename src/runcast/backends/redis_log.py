@@ -15,17 +15,17 @@ from typing import Any, Final
 
 import msgspec
 import redis.asyncio as redis
-import structlog
 
 from runcast.backends.redis_client import redis_errors
 from runcast.backends.redis_links import Links, open_links
 from runcast.backends.redis_wire import Argument
 from runcast.errors import UnavailableError
 from runcast.events import MAX_SEQ, START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunEvent, log_event, read_event
+from runcast.logs import get_logger
 from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, Unsubscribe
 from runcast.records import LinkState
 
-log = structlog.get_logger()
+log = get_logger()
 
 RUN_CHANNEL_PREFIX: Final = "run:"
 ALL_RUNS_CHANNEL: Final = "runs"

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import msgspec
 import redis.asyncio as redis
-import structlog
 
 from runcast.backends.redis_client import redis_errors
+from runcast.logs import get_logger
 from runcast.records import GatewayReport
 
-log = structlog.get_logger()
+log = get_logger()
 
 INDEX_KEY: Final = "{runcast:gateways}"
 MAX_GATEWAYS: Final = 256

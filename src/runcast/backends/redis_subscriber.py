@@ -18,14 +18,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import hiredis
-import structlog
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import RedisError
 
 from runcast.backends.redis_wire import Pooled
 from runcast.concurrency import end_tasks
+from runcast.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 MessageHandler = Callable[[bytes], None]
 PROBE_SECONDS: Final = 2.0

@@ -5,12 +5,13 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-from runcast.app import Runcast, RunContext
 from runcast.chaos.script import LINES_PER_STEP, Line, write_script
+from runcast.context import RunContext
+from runcast.registry import RunnerRegistry
 
 RUNNER: Final = "drill"
 
-app = Runcast()
+app = RunnerRegistry()
 
 
 @app.runner(name=RUNNER)

@@ -10,6 +10,7 @@ Invariants: a recorded step is given out once. A step's id and index never chang
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from runcast.events import StepStatus
@@ -41,5 +42,15 @@ class Replay:
 
 
 def is_committed(step: Step) -> bool:
-    """Whether a later attempt needn't execute the step."""
+    """Whether the step's result stands."""
     return step.status is StepStatus.SUCCEEDED
+
+
+def is_settled(step: Step) -> bool:
+    """Whether a later attempt needn't execute the step: it has succeeded, or failed for good."""
+    return is_committed(step) or (step.status is StepStatus.FAILED and step.ended_at is not None)
+
+
+def reopen(step: Step) -> Step:
+    """The step as it is for a run that has failed and is tried again: what has failed is tried again, too."""
+    return replace(step, ended_at=None) if step.status is StepStatus.FAILED else step

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 
-from runcast.app import Runcast
 from runcast.core.access import KEY_HOLDER, LOCAL_USER
 from runcast.errors import RuncastError
 from runcast.events import START, RunStatus
@@ -36,6 +35,7 @@ from runcast.gateway.schemas import (
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import RunLog, RunStore
 from runcast.records import Run, RunFilter
+from runcast.registry import RunnerRegistry
 from runcast.services.history import MAX_EVENTS_PER_READ, History
 from runcast.services.hub import RunHub
 from runcast.services.runs import RunRequest, RunService
@@ -64,7 +64,7 @@ _EVENTS: Final[_Responses] = {
 
 def create_api(
     *,
-    app: Runcast,
+    app: RunnerRegistry,
     runs: RunService,
     store: RunStore,
     log: RunLog,
@@ -206,7 +206,7 @@ def _add_event_routes(router: APIRouter, runs: RunService, history: History, con
         return Response(page.encode(is_final=is_final), media_type="application/json", headers={"vary": "accept"})
 
 
-def _add_runner_routes(router: APIRouter, app: Runcast, runs: RunService, connections: Connections) -> None:
+def _add_runner_routes(router: APIRouter, app: RunnerRegistry, runs: RunService, connections: Connections) -> None:
     @router.get("/runners", tags=["runners"])
     async def list_runners() -> RunnerList:
         """Every runner, with the JSON Schema of its input."""

@@ -14,18 +14,18 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any, Final
 
-import structlog
 from starlette.types import Receive
 
 from runcast.concurrency import end_tasks
 from runcast.errors import UnavailableError
 from runcast.events import Cursor
+from runcast.logs import get_logger
 from runcast.records import WatcherReport
 from runcast.services.broadcast import Outlet
 from runcast.services.hub import RunHub
 from runcast.services.watcher import PulledWatcher, PushedWatcher
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Transport(StrEnum):

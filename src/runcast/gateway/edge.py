@@ -5,6 +5,8 @@ files, the probes and the API's description tell nothing. Where a request comes 
 that Runcast is embedded in may say itself who asks; then it is asked in the key's stead.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -15,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runcast.core.access import AccessPolicy, Credentials, Principal
-from runcast.errors import RuncastError, TooLargeError, UnauthorizedError
+from runcast.errors import RuncastError, SignInNeededError, TooLargeError
 from runcast.gateway.console import is_page
 from runcast.gateway.mounting import path_in
 from runcast.gateway.problems import problem_of, problem_of_http
@@ -24,6 +26,8 @@ Authorize = Callable[[HTTPConnection], Awaitable[Principal | str | None]]
 """Says who sends a request or opens a WebSocket: a name, or None for somebody unknown. May raise `HTTPException`."""
 
 _KEYED_PREFIXES: Final = ("/runs", "/runners", "/ws")
+_CLOSE_REFUSED: Final = 1008
+_GOODBYE_SECONDS: Final = 1.0
 _SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -55,7 +59,9 @@ class Edge:
             await self._app(scope, receive, send)
             return
         refusal = await self._refuse(scope)
-        if refusal is not None:
+        if refusal is not None and scope["type"] == "websocket":
+            await _deny(refusal, scope, receive, send)
+        elif refusal is not None:
             await refusal(scope, receive, send)
         elif scope["type"] == "websocket":
             await self._app(scope, receive, send)
@@ -93,11 +99,25 @@ class Edge:
         # What it raises besides HTTPException goes through to the application: nobody comes in by a mistake.
         found = await self._authorize(HTTPConnection(scope))
         if not found:
-            raise UnauthorizedError("sign in first")
+            raise SignInNeededError("sign in first, in the way of the application that this is part of")
         return Principal(found) if isinstance(found, str) else found
 
     def _needs_key(self, scope: Scope) -> bool:
         return path_in(scope).startswith(_KEYED_PREFIXES) and not (self._has_pages and is_page(scope))
+
+
+async def _deny(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the request for a WebSocket with HTTP."""
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": _CLOSE_REFUSED})  # all that such a server can say: 403
+        return
+    await refusal(scope, receive, send)
+    # uvicorn's default takes the handshake for forgotten if we return before the connection is closed, and logs an
+    # error: https://github.com/Kludex/uvicorn/pull/3138. It tells us twice that it is: when we answer, and then.
+    with contextlib.suppress(TimeoutError, RuntimeError):  # others tell it once, and may not like to be asked again
+        async with asyncio.timeout(_GOODBYE_SECONDS):
+            for _ in range(3):  # the request itself comes first
+                await receive()
 
 
 def _as_json(scope: Scope) -> Scope:

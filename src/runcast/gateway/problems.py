@@ -3,15 +3,15 @@
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from runcast.errors import InvalidInputError, RuncastError, UnauthorizedError
+from runcast.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 MEDIA_TYPE: Final = "application/problem+json"
 _MAX_REASON_BYTES: Final = 123  # of a WebSocket close frame

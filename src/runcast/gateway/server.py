@@ -8,7 +8,6 @@ from fastapi import FastAPI, Request, WebSocket
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
-from runcast.app import Runcast
 from runcast.config import Settings
 from runcast.core.access import AccessPolicy
 from runcast.gateway.api import create_api, describe_api
@@ -21,6 +20,7 @@ from runcast.gateway.tags import RunTags
 from runcast.gateway.upgrades import Upgrades
 from runcast.gateway.websocket import WebSocketService
 from runcast.ports import RunLog, RunStore
+from runcast.registry import RunnerRegistry
 from runcast.services.artifacts import ArtifactService
 from runcast.services.history import History
 from runcast.services.hub import RunHub
@@ -31,7 +31,7 @@ from runcast.services.stats import StatsService
 def create_app(
     settings: Settings,
     *,
-    app: Runcast,
+    app: RunnerRegistry,
     runs: RunService,
     store: RunStore,
     log: RunLog,

@@ -13,7 +13,6 @@ has to wait for its run, a timer only while it closes.
 import asyncio
 import logging
 import os
-import re
 import sys
 from array import array
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -21,19 +20,16 @@ from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-import structlog
 from websockets.exceptions import InvalidHandshake
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as Parser
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
-from websockets.utils import accept_key
 
-from runcast.core.access import SUBPROTOCOL
+from runcast.gateway.handshakes import answer_handshake, refuse_handshake
+from runcast.logs import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 CLOSE_FINISHED: Final = (1000, "run finished")
 CLOSE_FAULT: Final = (1011, "something went wrong inside; come back with your cursor")
@@ -54,10 +50,6 @@ GOODBYE_SECONDS: Final = 1.0
 
 _CAN_WRITE_PAST: Final = sys.platform != "win32"  # where a socket is a file descriptor
 _DATA: Final = frozenset({Opcode.TEXT, Opcode.BINARY, Opcode.CONT})
-_SWITCHING: Final = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n"
-)
-_KEY: Final = re.compile("[A-Za-z0-9+/]{22}==")  # sixteen bytes
 _WHOLE_TEXT: Final = 0x81  # a text message in one frame
 _HEADER: Final = Struct("!BB").pack
 _HEADER_16: Final = Struct("!BBH").pack
@@ -219,12 +211,10 @@ class GatewaySocket(asyncio.Protocol):
     def accept(self, request: Request) -> Response | None:
         """Answer the handshake: the connection stands. Or why it can't: the caller is to reject it."""
         try:
-            key, subprotocol = negotiate(request)
+            self._head = answer_handshake(request)
         except (InvalidHandshake, ValueError):
-            return _handshakes.accept(request)  # which makes an answer of it
+            return refuse_handshake(request)
         self._stage = Stage.OPEN
-        chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode() if subprotocol else b""
-        self._head = _SWITCHING % key.encode() + chosen + b"\r\n"
         asyncio.get_running_loop().call_soon(self._begin)
         return None
 
@@ -429,40 +419,5 @@ class GatewaySocket(asyncio.Protocol):
         self._hang_up()
 
 
-def negotiate(request: Request) -> tuple[str, str | None]:
-    """The key's answer and the subprotocol.
-
-    Raises:
-        InvalidHandshake, ValueError: it isn't a handshake.
-
-    """
-    # Fast path: most handshakes say the same in the same words. For these there is nothing to be parsed, which costs
-    # as much as all the rest of an answer: `python -m bench --only storm`. Any other is websockets' to judge.
-    given = request.headers.get_all
-    keys = given("Sec-WebSocket-Key")
-    if (
-        request.method == "GET"
-        and request.protocol == "HTTP/1.1"
-        and given("Connection") == ["Upgrade"]
-        and given("Upgrade") == ["websocket"]
-        and given("Sec-WebSocket-Version") == ["13"]
-        and not given("Sec-WebSocket-Protocol")
-        and len(given("Origin")) <= 1
-        and len(keys) == 1
-        and _KEY.fullmatch(keys[0])
-    ):
-        return accept_key(keys[0]), None
-    key, _, subprotocol = _handshakes.process_request(request)
-    return key, subprotocol
-
-
 def _new_parser() -> Parser:
     return Parser(SERVER, state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=_logger)
-
-
-def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in offered else None
-
-
-_handshakes: Final = ServerProtocol(select_subprotocol=_select, logger=_logger)
-"""Answers all handshakes: what it keeps of one has no part in the next."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Coroutine
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 
-import structlog
 from starlette.datastructures import QueryParams
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -28,11 +27,12 @@ from runcast.gateway.multiplex import Close, Multiplex
 from runcast.gateway.problems import close_reason
 from runcast.gateway.socket import CLOSE_FINISHED, CLOSE_RESTART, GOODBYE_SECONDS, GatewaySocket
 from runcast.gateway.tags import RunTags
+from runcast.logs import get_logger
 from runcast.ports import RunLog
 from runcast.services.hub import RunHub
 from runcast.services.watcher import PulledWatcher, PushedWatcher
 
-log = structlog.get_logger()
+log = get_logger()
 
 _ONLY_AFTER: Final = re.compile("after=([0-9]+(?:-[0-9]+)?)")
 _TRUE: Final = frozenset({"1", "true"})

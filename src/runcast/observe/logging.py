@@ -1,8 +1,8 @@
 """Logs: one line per fact on stderr, for people (key=value) or for programs (JSON).
 
-`structlog.get_logger()` is what the rest of Runcast logs with; the standard library's loggers (uvicorn, SQLAlchemy,
-Alembic) come out in the same shape. Logging never raises: a line that can't be shown is shown less well, a stream that
-is gone is left alone. Values that are secrets are masked by name, passwords in URLs by shape.
+For processes of the command, where `runcast.logs` is what Runcast logs with; the standard library's loggers (uvicorn,
+SQLAlchemy, Alembic) come out in the same shape. Logging never raises: a line that can't be shown is shown less well, a
+stream that is gone is left alone. Values that are secrets are masked by name, passwords in URLs by shape.
 """
 
 import json

@@ -9,15 +9,14 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-import structlog
-
 from runcast.errors import UnavailableError
 from runcast.events import LoggedEvent
+from runcast.logs import get_logger
 from runcast.ports import JobQueue, Missing, RunLog
 from runcast.records import Run
 from runcast.services.jobs import job_of
 
-log = structlog.get_logger()
+log = get_logger()
 
 REDIS_PATIENCE_SECONDS: Final = 2.0
 """How long one of Redis' parts in a request may take. It is past what a loaded server needs, and below what a caller

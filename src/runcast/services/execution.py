@@ -6,34 +6,33 @@ leaves something that the next attempt or the archive completes.
 
 import asyncio
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import structlog
-
-from runcast.app import Runcast, RunContext, describe_error
-from runcast.core.pacing import Backoff
-from runcast.core.replay import is_committed
-from runcast.errors import FatalError, InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
-from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
+from runcast.context import RunContext
+from runcast.core.replay import reopen
+from runcast.errors import InvalidInputError, RuncastError, StaleAttemptError, TooLargeError
+from runcast.events import RunStatus
+from runcast.logs import get_logger
 from runcast.ports import RunLog, RunStore
-from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange, Step
+from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange
+from runcast.registry import RunnerRegistry
 from runcast.runners import Runner
 from runcast.services.artifacts import ArtifactService
 from runcast.services.journal import Children, Past, RunJournal
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.takeover import take_over
+from runcast.services.telling import StatusTeller
 from runcast.services.waiting import Slot, TimeLimit, Waits
-from runcast.services.writer import Facts, RunWriter
-from runcast.steps import to_json
+from runcast.services.writer import RunWriter
+from runcast.steps import describe_error, may_retry, to_json
 from runcast.threads import call_in_thread
 
-log = structlog.get_logger()
-
-_BACKOFF: Final = Backoff(base_seconds=1, cap_seconds=300)
+log = get_logger()
 
 
 class Outcome(Enum):
@@ -44,6 +43,14 @@ class Outcome(Enum):
     PARKED = auto()  # nobody holds it until it is due, or answered
     RETRYING = auto()  # it failed, and is due again
     INTERRUPTED = auto()  # the worker stops, and leaves it to another
+
+
+class _Parking(NamedTuple):
+    """What stays of a run that is parked, as it is when its runner is stopped."""
+
+    change: StatusChange
+    memos: tuple[Memo, ...]
+    waited: AbstractSet[str]  # the requests whose answers wake it
 
 
 class _Stop(Enum):
@@ -67,20 +74,6 @@ class ExecutionLimits:
     delta_seconds: float  # in which a message's bits are joined
 
 
-def tell_running(run: Run, now: datetime) -> LoggedEvent:
-    """The event of a run that is claimed for its first attempt, as the claim itself archives it."""
-    return log_event(
-        RunEvent(
-            type=EventType.RUN_STATUS,
-            payload={"status": RunStatus.RUNNING},
-            ts=format_ts(now),
-            run_id=run.id,
-            seq=run.last.seq,
-            attempt=run.attempt,
-        )
-    )
-
-
 class Execution:
     """Call `run` once; `cancel`, `interrupt` and the `receive_` methods may come at any time."""
 
@@ -88,7 +81,7 @@ class Execution:
         self,
         claim: Claim,
         *,
-        app: Runcast,
+        app: RunnerRegistry,
         store: RunStore,
         log: RunLog,
         lease: Lease,
@@ -100,7 +93,6 @@ class Execution:
         artifacts: ArtifactService,
     ) -> None:
         self.outcome = Outcome.BROKEN
-        self.error: RunError | None = None  # why it failed, once it has ended
         self.due_at: datetime | None = None  # when it is to go on, if that is known
         self._run: Final = claim.run
         self._previous: Final = claim.previous
@@ -116,14 +108,14 @@ class Execution:
         self._children: Final = children
         self._artifacts: Final = artifacts
         self._writer: RunWriter | None = None
+        self._teller: StatusTeller | None = None
         self._journal: RunJournal | None = None
         self._waits: Waits | None = None
         self._task: asyncio.Task[Any] | None = None  # the runner
         self._stop: _Stop | None = None
         self._stopping: Final = asyncio.Event()
-        self._parking: tuple[StatusChange, tuple[Memo, ...]] | None = None
+        self._parking: _Parking | None = None
         self._is_cancel_requested = claim.run.cancel_requested_at is not None
-        self._has_ended = False  # whether the last event is written, if not yet arrived
 
     @property
     def run_id(self) -> str:
@@ -136,6 +128,11 @@ class Execution:
         return self._run.attempt
 
     @property
+    def error(self) -> RunError | None:
+        """Why the run failed, once it has ended."""
+        return None if self._teller is None else self._teller.error
+
+    @property
     def claimed(self) -> Run:
         """The run as it was claimed."""
         return self._run
@@ -143,12 +140,13 @@ class Execution:
     async def run(self) -> None:
         """Execute the run, and return once all that it said has arrived, or another attempt has it."""
         writer = self._writer = await self._open_writer()
+        teller = self._teller = StatusTeller(writer, self._run, clock=self._clock, jitter=self._jitter)
         writer.start()
         try:
-            await self._execute(writer)
-            if self._has_ended or self.outcome in {Outcome.RETRYING, Outcome.INTERRUPTED}:
+            await self._execute(writer, teller)
+            if teller.has_ended or self.outcome in {Outcome.RETRYING, Outcome.INTERRUPTED}:
                 await writer.flush()
-                self.outcome = Outcome.ENDED if self._has_ended else self.outcome
+                self.outcome = Outcome.ENDED if teller.has_ended else self.outcome
         except StaleAttemptError:
             if self.outcome is not Outcome.PARKED:
                 self.outcome = Outcome.BROKEN
@@ -163,8 +161,8 @@ class Execution:
         if self._writer is not None and self._writer.is_fenced:
             return
         self._is_cancel_requested = True
-        if self._writer is not None and self._task is not None and not self._task.done():
-            self._write_status(self._writer, RunStatus.CANCELING)
+        if self._teller is not None and self._task is not None and not self._task.done():
+            self._teller.tell(RunStatus.CANCELING)
             self._stop_runner(_Stop.CANCEL)
 
     def give_up(self) -> None:
@@ -176,11 +174,11 @@ class Execution:
         """Leave the run to whoever takes it later, if it only waits."""
         if self._stop is not None or self._waits is None or self._journal is None or self._has_ended:
             return
-        if self._waits.may_park(self._journal.open_steps):
+        if not self._is_log_behind and self._waits.may_park(self._journal.open_steps):
             change = StatusChange(
                 status=self._waits.status, at=self._clock(), due_at=self._waits.due_at, is_parked=True
             )
-            self._parking = change, self._journal.parked_memos
+            self._parking = _Parking(change, self._journal.parked_memos, self._journal.waited_requests)
             self._journal.is_closed = True
             self._stop_runner(_Stop.PARK)
         elif self._waits.is_waiting:
@@ -203,28 +201,37 @@ class Execution:
         if self._journal is not None:
             self._journal.receive_child_ended(run_id)
 
-    async def _execute(self, writer: RunWriter) -> None:
+    @property
+    def _has_ended(self) -> bool:
+        return self._teller is not None and self._teller.has_ended
+
+    @property
+    def _is_log_behind(self) -> bool:
+        """Whether parking would have to wait for Redis. Held, the run hears of its answers meanwhile."""
+        return self._writer is not None and self._writer.is_log_away
+
+    async def _execute(self, writer: RunWriter, teller: StatusTeller) -> None:
         past = await self._read_past() if self._run.attempt > 1 else Past()
         if self._is_cancel_requested:
-            self._take_back(writer, past)
-            self._end(writer, RunStatus.CANCELED)
+            teller.take_back(past.steps)
+            teller.end(RunStatus.CANCELED)
         elif self._run.losses >= self._limits.max_attempts:
-            self._take_back(writer, past)
+            teller.take_back(past.steps)
             lost = RunError(code="worker_lost", message=f"its worker was lost {self._run.losses} times")
-            self._end(writer, RunStatus.FAILED, error=lost)
+            teller.end(RunStatus.FAILED, error=lost)
         else:
             if self._told is None:
-                self._announce(writer, past)
+                teller.announce(self._previous, past.steps)
             if self._stop is None:  # the worker may have been told to stop by now
-                await self._execute_runner(writer, past)
+                await self._execute_runner(writer, teller, past)
             elif self._stop is _Stop.INTERRUPT:
-                self._give_back(writer)
+                teller.give_back()
 
-    async def _execute_runner(self, writer: RunWriter, past: Past) -> None:
+    async def _execute_runner(self, writer: RunWriter, teller: StatusTeller, past: Past) -> None:
         try:
             runner = self._app.get_runner(self._run.runner)
         except RuncastError as error:
-            self._end(writer, RunStatus.FAILED, error=describe_error(error))
+            teller.end(RunStatus.FAILED, error=describe_error(error))
             return
         limit = TimeLimit(runner.options.timeout_seconds, lambda: self._stop_runner(_Stop.TIMEOUT))
         self._waits = Waits(slot=self._slot, limit=limit, park_seconds=self._limits.park_seconds, on_park=self.park)
@@ -244,7 +251,12 @@ class Execution:
             await self._wait_runner(self._task)
         finally:
             self._waits.close()
-        await self._conclude(writer, self._journal, self._task, runner)
+        if writer.is_fenced:
+            raise StaleAttemptError(self._run.id, self._run.attempt)
+        if self._stop is _Stop.PARK:
+            await self._leave_parked(writer, teller, self._journal)
+        else:
+            self._conclude(teller, self._journal, self._task, runner)
 
     async def _call_runner(self, runner: Runner, journal: RunJournal) -> Any:
         run = self._run
@@ -270,87 +282,59 @@ class Execution:
         if not task.done():
             log.warning("❌ a runner that was told to stop goes on; it is left to itself", run_id=self._run.id)
 
-    async def _conclude(self, writer: RunWriter, journal: RunJournal, task: asyncio.Task[Any], runner: Runner) -> None:
-        if writer.is_fenced:
-            raise StaleAttemptError(self._run.id, self._run.attempt)
-        if self._stop is _Stop.PARK:
-            await self._leave_parked(writer)
-            return
+    def _conclude(self, teller: StatusTeller, journal: RunJournal, task: asyncio.Task[Any], runner: Runner) -> None:
         if self._stop is _Stop.INTERRUPT and not _has_returned(task):
             journal.is_closed = True
-            self._give_back(writer)  # should it have failed by itself, it will again
+            teller.give_back()  # should it have failed by itself, it will again
             return
         journal.cancel_open_steps()
         journal.is_closed = True
         self.outcome = Outcome.BROKEN
         if self._stop is _Stop.TIMEOUT:
             late = RunError(code="timed_out", message=f"it has worked for {runner.options.timeout_seconds:g} s")
-            self._end(writer, RunStatus.TIMED_OUT, error=late)
+            teller.end(RunStatus.TIMED_OUT, error=late)
         elif not task.done() or task.cancelled():
-            self._conclude_cancelled(writer)
+            self._conclude_cancelled(teller)
         elif (failure := task.exception()) is not None:
-            self._conclude_failed(writer, failure, runner)
+            self._conclude_failed(teller, failure, runner)
         else:
             try:
-                self._end(writer, RunStatus.DONE, output=task.result())
+                teller.end(RunStatus.DONE, output=task.result())
             except (InvalidInputError, TooLargeError) as error:
-                self._end(writer, RunStatus.FAILED, error=describe_error(error))
+                teller.end(RunStatus.FAILED, error=describe_error(error))
 
-    def _conclude_cancelled(self, writer: RunWriter) -> None:
+    def _conclude_cancelled(self, teller: StatusTeller) -> None:
         if self._is_cancel_requested:
-            self._end(writer, RunStatus.CANCELED)
+            teller.end(RunStatus.CANCELED)
         else:
             stopped = RunError(code="runner_cancelled", message="the runner cancelled itself")
-            self._end(writer, RunStatus.FAILED, error=stopped)
+            teller.end(RunStatus.FAILED, error=stopped)
 
-    def _conclude_failed(self, writer: RunWriter, failure: BaseException, runner: Runner) -> None:
+    def _conclude_failed(self, teller: StatusTeller, failure: BaseException, runner: Runner) -> None:
         if self._is_cancel_requested:  # its way to stop
-            self._end(writer, RunStatus.CANCELED)
+            teller.end(RunStatus.CANCELED)
             return
         # Our own errors say all there is to say; of others their author has to know the place.
         trace = None if isinstance(failure, RuncastError) else failure
         log.info("run failed", run_id=self._run.id, error=repr(failure), exc_info=trace)
-        if self._run.failures < runner.options.retries and not isinstance(failure, FatalError | InvalidInputError):
-            self._try_later(writer, describe_error(failure))
+        if self._run.failures < runner.options.retries and may_retry(failure):
+            self.due_at = teller.try_later(describe_error(failure))
+            self.outcome = Outcome.RETRYING
         else:
-            self._end(writer, RunStatus.FAILED, error=describe_error(failure))
+            teller.end(RunStatus.FAILED, error=describe_error(failure))
 
-    def _try_later(self, writer: RunWriter, error: RunError) -> None:
-        seconds = _BACKOFF.delay_seconds(self._run.failures + 1, jitter=self._jitter())
-        now = self._clock()
-        self.due_at = now + timedelta(seconds=seconds)
-        change = StatusChange(status=RunStatus.RETRYING, at=now, error=error, due_at=self.due_at, is_failure=True)
-        payload = {
-            "status": RunStatus.RETRYING,
-            "attempt": self._run.attempt + 1,
-            "reason": "failed",
-            "error": {"code": error.code, "message": error.message},
-            "retryInMs": round(seconds * 1000),
-        }
-        writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
-        self.outcome = Outcome.RETRYING
-
-    def _give_back(self, writer: RunWriter) -> None:
-        """The worker stops: the run goes on at another, and that is no loss."""
-        attempt = self._run.attempt + 1
-        payload = {"status": RunStatus.RETRYING, "attempt": attempt, "reason": "worker_stopped"}
-        change = StatusChange(status=RunStatus.RETRYING, at=self._clock())
-        writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
-
-    async def _leave_parked(self, writer: RunWriter) -> None:
+    async def _leave_parked(self, writer: RunWriter, teller: StatusTeller, journal: RunJournal) -> None:
         """Nobody holds the run from here on. What it was told to watchers before has to stand in the archive first."""
         assert self._parking is not None  # noqa: S101 - set with the reason to stop
-        change, memos = self._parking
+        change, memos, waited = self._parking
+        await journal.settle(waited)
         await writer.flush()
         commit = Commit(run_id=self._run.id, attempt=self._run.attempt, events=(), memos=memos)
         self.due_at = change.due_at
         if change.status is RunStatus.DELAYED:
             await outlast_outages(lambda: self._store.commit(commit))
-            payload: dict[str, Any] = {"status": RunStatus.DELAYED}
-            if change.due_at is not None:
-                payload["dueAt"] = format_ts(change.due_at)
             self.outcome = Outcome.PARKED
-            writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
+            teller.tell_delayed(change)
             await writer.flush()
         else:
             self.outcome = Outcome.PARKED
@@ -370,47 +354,8 @@ class Execution:
         steps = await outlast_outages(lambda: self._store.list_steps(run_id))
         memos = await outlast_outages(lambda: self._store.read_memos(run_id))
         requests = await outlast_outages(lambda: self._store.list_requests(run_id))
-        return Past(tuple(steps), memos, tuple(requests))
-
-    def _announce(self, writer: RunWriter, past: Past) -> None:
-        attempt = self._run.attempt
-        if attempt > 1:
-            if self._previous in {RunStatus.RUNNING, RunStatus.CANCELING}:
-                payload = {"status": RunStatus.RETRYING, "attempt": attempt, "reason": "worker_lost"}
-                writer.write(EventType.RUN_STATUS, payload)
-            self._take_back(writer, past)
-        self._write_status(writer, RunStatus.RUNNING)
-
-    def _take_back(self, writer: RunWriter, past: Past) -> None:
-        """What an earlier attempt has begun and not committed is no longer part of the run."""
-        for step in past.steps:
-            if not is_committed(step):
-                self._reset(writer, step)
-
-    def _reset(self, writer: RunWriter, step: Step) -> None:
-        taken_back = replace(
-            step, status=StepStatus.CANCELED, attempt=self._run.attempt, ended_at=step.ended_at or self._clock()
-        )
-        writer.write(EventType.STEP_RESET, {"stepId": step.id}, step_id=step.id, facts=Facts(step=taken_back))
-
-    def _end(self, writer: RunWriter, status: RunStatus, *, output: Any = None, error: RunError | None = None) -> None:
-        change = StatusChange(status=status, at=self._clock(), output=output, error=error)
-        payload: dict[str, Any] = {"status": status}
-        if error is not None:
-            payload["error"] = {"code": error.code, "message": error.message}
-        if status is RunStatus.DONE:
-            payload["output"] = output
-        event_type = EventType.RUN_COMPLETED if status is RunStatus.DONE else EventType.RUN_STATUS
-        writer.write(event_type, payload, facts=Facts(change=change))
-        self._has_ended = True
-        self.error = error
-
-    def _write_status(self, writer: RunWriter, status: RunStatus) -> None:
-        payload: dict[str, Any] = {"status": status}
-        if self._run.attempt > 1:
-            payload["attempt"] = self._run.attempt
-        change = StatusChange(status=status, at=self._clock())
-        writer.write(EventType.RUN_STATUS, payload, facts=Facts(change=change))
+        has_failed = self._run.error is not None  # and not only lost its worker, say
+        return Past(tuple(map(reopen, steps)) if has_failed else tuple(steps), memos, tuple(requests))
 
     async def _open_writer(self) -> RunWriter:
         run, told = self._run, self._told

@@ -3,19 +3,20 @@
 All of it may fail for a while: the sweeper and the workers' heartbeats find in the store what was not done here.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-import structlog
-
-from runcast.errors import UnavailableError
+from runcast.errors import RunEndedError, UnavailableError
+from runcast.events import RunStatus
+from runcast.logs import get_logger
 from runcast.ports import JobQueue, RunLog, RunStore
 from runcast.records import Run
 from runcast.services.announcer import Announcer
 from runcast.services.runs import RunRequest, RunService
 
-log = structlog.get_logger()
+log = get_logger()
 
 
 class Handover:
@@ -58,4 +59,9 @@ class ChildRuns:
         """See `Children.start`."""
         request = RunRequest(runner=runner, input=value, parent_id=parent_id, idempotency_key=key)
         run, _ = await self._runs.create(request)
+        # Whoever cancels the parent cancels the children there are by then: this one may have come just after.
+        parent = await self._runs.get(parent_id)
+        if parent.cancel_requested_at is not None or parent.status is RunStatus.CANCELED:
+            with contextlib.suppress(RunEndedError):  # it has ended by itself
+                return await self._runs.cancel(run.id)
         return run

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from runcast.app import PROMPT_RUNNER, Runcast
 from runcast.errors import InvalidInputError, TooLargeError
 from runcast.records import Job, NewRun
+from runcast.registry import RunnerRegistry
+from runcast.runners import PROMPT_RUNNER, Runner
 
 MAX_TAGS: Final = 20
 MAX_TAG_CHARS: Final = 64
@@ -38,7 +39,7 @@ class RunRequest:
     parent_id: str | None = None
 
 
-def request_of(job: Job, app: Runcast) -> RunRequest:
+def request_of(job: Job, app: RunnerRegistry) -> RunRequest:
     """What a foreign producer asks for with a job.
 
     Raises:
@@ -55,7 +56,9 @@ def request_of(job: Job, app: Runcast) -> RunRequest:
         raise InvalidInputError(f"the job's data: {error}") from None
 
 
-def read_request(request: RunRequest, run_id: str, *, app: Runcast, now: datetime, max_prompt_chars: int) -> NewRun:
+def read_request(
+    request: RunRequest, run_id: str, *, app: RunnerRegistry, now: datetime, max_prompt_chars: int
+) -> NewRun:
     """The run that is asked for.
 
     Raises:
@@ -80,6 +83,17 @@ def read_request(request: RunRequest, run_id: str, *, app: Runcast, now: datetim
         limit=runner.limit_for(value),
         is_rejected_when_full=runner.on_full == "reject",
     )
+
+
+def has_input(runner: Runner, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether a stored input is what is asked for now, an input that the runner has just checked."""
+    try:
+        # What the signature has got since then, with a default, is no difference.
+        stored = runner.validate(stored)
+    except InvalidInputError:
+        return False
+    first, second = (msgspec.json.decode(msgspec.json.encode(value)) for value in (stored, asked))
+    return bool(first == second)
 
 
 def _read_input(request: RunRequest, max_prompt_chars: int) -> dict[str, Any]:

@@ -5,19 +5,24 @@ is closed: the runner is unwound, and what it still says is dropped.
 """
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from runcast.core.replay import Replay, is_committed
+from runcast.core.replay import Replay, is_committed, is_settled
+from runcast.errors import InvalidInputError
 from runcast.events import EventType, RequestKind, RunStatus, StepStatus
-from runcast.journaling import BegunMessage, BegunStep
+from runcast.journaling import BegunMessage, BegunStep, StepFailure
 from runcast.messages import told_text
 from runcast.ports import RunStore
 from runcast.records import Answer, Artifact, Commit, Memo, Request, Run, RunError, Step, Undo
+from runcast.runners import UNDO_RUNNER
 from runcast.services.artifacts import ArtifactService, memo_of, read_memo, told_of
 from runcast.services.outages import outlast_outages
 from runcast.services.questions import Questions
@@ -25,6 +30,7 @@ from runcast.services.waiting import Wait, Waits
 from runcast.services.writer import Facts, RunWriter
 
 _MAX_INPUT_BYTES: Final = 16_384
+_MAX_PART_BYTES: Final = 1_024  # of an argument, where all of them together are too large
 _SHORT_SECONDS: Final = 1.0
 """A sleep up to that is not worth a write: should its worker be lost, it is slept again."""
 
@@ -70,6 +76,7 @@ class RunJournal:
         self._replay: Final = Replay(past.steps)
         self._memos: Final = dict(past.memos)
         self._steps: Final[dict[str, Step]] = {}  # those begun in this attempt, by id
+        self._said: Final[dict[str, str | None]] = {}  # the messages said in this attempt, with their steps
         self._turns: Final[dict[tuple[str, str | None], int]] = {}  # how many of a kind there were in a step
         self._awaited: Final[dict[asyncio.Event, str]] = {}  # the child of each wait: set when it may have ended
         self._questions: Final = Questions(
@@ -78,8 +85,13 @@ class RunJournal:
 
     @property
     def open_steps(self) -> dict[str, str | None]:
-        """The steps begun and not ended, each with the one it is part of."""
-        return {step.id: step.parent_id for step in self._steps.values() if step.status is StepStatus.RUNNING}
+        """The steps begun and not ended, each with the one it is part of. One between two tries has not ended."""
+        return {step.id: step.parent_id for step in self._steps.values() if step.ended_at is None}
+
+    @property
+    def waited_requests(self) -> AbstractSet[str]:
+        """The requests that an answer is waited for."""
+        return self._questions.waited
 
     @property
     def parked_memos(self) -> tuple[Memo, ...]:
@@ -91,12 +103,15 @@ class RunJournal:
         if not self.is_closed:
             self._writer.write(event_type, payload, step_id=step_id)
 
-    def start_step(self, name: str, input: Any, *, parent_id: str | None) -> BegunStep:  # noqa: A002
+    def start_step(self, name: str, input: Any, *, parent_id: str | None, is_block: bool) -> BegunStep:  # noqa: A002
         """See `Journal.start_step`."""
         shown = _shown(input)
         recorded = self._replay.find(name, shown, parent_id=parent_id)
         if recorded is not None and is_committed(recorded):
             return BegunStep(recorded.id, is_done=True, output=recorded.output)
+        if recorded is not None and is_settled(recorded) and recorded.error is not None and not is_block:
+            raised = self._memos.get(f"failed:{recorded.id}")
+            return BegunStep(recorded.id, failure=StepFailure(recorded.error, raised and raised["class"]))
         index = self._replay.next_index() if recorded is None else recorded.index
         step = Step(
             run_id=self._writer.run_id,
@@ -114,6 +129,7 @@ class RunJournal:
 
     def restart_step(self, step_id: str, number: int) -> None:
         """See `Journal.restart_step`."""
+        self._unsay(step_id)
         step = replace(
             self._steps[step_id], status=StepStatus.RUNNING, error=None, started_at=self._clock(), ended_at=None
         )
@@ -125,15 +141,22 @@ class RunJournal:
         payload = {"stepId": step_id, "output": output, "ms": _milliseconds(step)}
         await self._commit(self._write_step(EventType.STEP_SUCCEEDED, payload, step))
 
-    async def fail_step(self, step_id: str, error: RunError, *, retry_in_seconds: float | None) -> None:
-        """See `Journal.fail_step`."""
-        step = self._end(step_id, StepStatus.FAILED, error=error)
-        await self._commit(self._write_failure(step, error, retry_in_seconds))
+    async def fail_step(self, step_id: str, failure: StepFailure, *, retry_in_seconds: float | None) -> None:
+        """See `Journal.fail_step`. A step that isn't ended isn't settled: nor is one whose runner is being stopped, for
+        that may be why it failed.
+        """
+        error, memo = failure.error, None
+        if retry_in_seconds is None and not self.is_ending:
+            step = self._end(step_id, StepStatus.FAILED, error=error)
+            memo = self._remember(f"failed:{step_id}", {"class": failure.raised})
+        else:
+            step = replace(self._steps[step_id], status=StepStatus.FAILED, error=error)
+        await self._commit(self._write_failure(step, error, retry_in_seconds, memo))
 
     def cancel_step(self, step_id: str) -> None:
         """See `Journal.cancel_step`."""
         step = self._steps.get(step_id)
-        if step is not None and step.status is StepStatus.RUNNING and not self._writer.is_fenced:
+        if step is not None and step.ended_at is None and not self._writer.is_fenced:
             error = RunError(code="canceled", message="the step was cut short")
             self._write_failure(self._end(step_id, StepStatus.CANCELED, error=error), error, None)
 
@@ -145,6 +168,10 @@ class RunJournal:
     def start_message(self, name: str | None, *, step_id: str | None) -> BegunMessage:
         """See `Journal.start_message`."""
         message_id = name or f"message-{self._take_turn('message', step_id)}"
+        if message_id in self._said:
+            raise InvalidInputError(
+                f"message {message_id!r} was said before: a name is used once in a run", field="name"
+            )
         if (said := self._memos.get(f"message:{message_id}")) is not None:
             return BegunMessage(message_id, said["text"])
         self.write(EventType.MESSAGE_STARTED, {"messageId": message_id}, step_id=step_id)
@@ -153,6 +180,7 @@ class RunJournal:
     def complete_message(self, message_id: str, text: str, *, step_id: str | None) -> None:
         """See `Journal.complete_message`."""
         memo = self._remember(f"message:{message_id}", {"text": text})
+        self._said[message_id] = step_id
         payload = {"messageId": message_id, **told_text(text)}
         self._write_fact(EventType.MESSAGE_COMPLETED, payload, Facts(memo=memo), step_id=step_id)
 
@@ -174,6 +202,10 @@ class RunJournal:
     async def receive_answers(self) -> None:
         """Something may have been answered."""
         await self._questions.receive_answers()
+
+    async def settle(self, waited: AbstractSet[str]) -> None:
+        """The run is parked while it waits for these requests: leave nothing behind that would wake it for others."""
+        await self._questions.settle(waited)
 
     async def sleep_until(self, moment: datetime | None, *, seconds: float, step_id: str | None) -> None:
         """See `Journal.sleep_until`."""
@@ -259,7 +291,18 @@ class RunJournal:
     async def list_undoable(self, run_id: str) -> list[tuple[str, Undo]]:
         """See `Journal.list_undoable`."""
         steps = await outlast_outages(lambda: self._store.list_steps(run_id))
-        return [(step.name, step.undo) for step in reversed(steps) if step.undo is not None and is_committed(step)]
+        done = [(step.name, step.undo) for step in reversed(steps) if step.undo is not None and is_committed(step)]
+        return done[await self._count_undone(run_id) :]
+
+    async def _count_undone(self, run_id: str) -> int:
+        """How many of a run's steps earlier undo runs have undone: each of them begins where the one before failed."""
+        others = [
+            child.id
+            for child in await outlast_outages(lambda: self._store.list_children(run_id))
+            if child.runner == UNDO_RUNNER and child.id != self._writer.run_id
+        ]
+        listed = [await outlast_outages(partial(self._store.list_steps, other)) for other in others]
+        return sum(step.parent_id is None and is_committed(step) for steps in listed for step in steps)
 
     def _tell_child_ended(self, child: Run, step_id: str | None) -> None:
         key = f"ended:{child.id}"
@@ -300,7 +343,21 @@ class RunJournal:
             return None
         return self._writer.write(event_type, payload, step_id=step_id, facts=facts)
 
-    def _write_failure(self, step: Step, error: RunError, retry_in_seconds: float | None) -> int | None:
+    def _unsay(self, step_id: str) -> None:
+        """A step is executed again: what was said in it, or in a part of it, may be said again."""
+        for message_id, said_in in tuple(self._said.items()):
+            if self._is_within(said_in, step_id):
+                del self._said[message_id], self._memos[f"message:{message_id}"]
+
+    def _is_within(self, part_id: str | None, step_id: str) -> bool:
+        while part_id is not None and part_id != step_id:
+            part = self._steps.get(part_id)
+            part_id = None if part is None else part.parent_id
+        return part_id == step_id
+
+    def _write_failure(
+        self, step: Step, error: RunError, retry_in_seconds: float | None, memo: Memo | None = None
+    ) -> int | None:
         payload: dict[str, Any] = {
             "stepId": step.id,
             "error": {"code": error.code, "message": error.message},
@@ -308,10 +365,12 @@ class RunJournal:
         }
         if retry_in_seconds is not None:
             payload["retryInMs"] = round(retry_in_seconds * 1000)
-        return self._write_step(EventType.STEP_FAILED, payload, step)
+        return self._write_step(EventType.STEP_FAILED, payload, step, memo)
 
-    def _write_step(self, event_type: EventType, payload: Mapping[str, Any], step: Step) -> int | None:
-        seq = self._write_fact(event_type, payload, Facts(step=step), step_id=step.id)
+    def _write_step(
+        self, event_type: EventType, payload: Mapping[str, Any], step: Step, memo: Memo | None = None
+    ) -> int | None:
+        seq = self._write_fact(event_type, payload, Facts(step=step, memo=memo), step_id=step.id)
         self._steps[step.id] = step
         return seq
 
@@ -335,10 +394,23 @@ def _milliseconds(step: Step) -> int:
 
 
 def _shown(value: Any) -> Any:
-    """A step's arguments if watchers can be shown them: JSON of a sensible size, else nothing."""
-    try:
-        text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return None
+    """A step's arguments as watchers are shown them, and as a later attempt tells steps of one name apart: what is too
+    large stands for itself by its size and digest.
+    """
     # As it comes back from the store: tuples are lists there, so a replayed step's input compares equal.
-    return json.loads(text) if value is not None and len(text) <= _MAX_INPUT_BYTES else None
+    text = json.dumps(value)
+    if len(text) <= _MAX_INPUT_BYTES:
+        return json.loads(text)
+    if isinstance(value, Mapping):
+        parts = {name: _abridged(json.dumps(part)) for name, part in value.items()}
+        if len(json.dumps(parts)) <= _MAX_INPUT_BYTES:
+            return parts
+    return f"{len(text):,} bytes, sha256 {_digest(text)}"
+
+
+def _abridged(text: str) -> Any:
+    return json.loads(text) if len(text) <= _MAX_PART_BYTES else f"{len(text):,} bytes, sha256 {_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -9,19 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, Protocol
 
-import structlog
-
 from runcast.concurrency import end_tasks
 from runcast.core.delivery import Feed, Frame, Rewind
 from runcast.errors import UnavailableError
 from runcast.events import START, ControlType, Cursor, EventType, LoggedEvent, encode_control
+from runcast.logs import get_logger
 from runcast.ports import Unsubscribe
 from runcast.services.broadcast import Broadcast, Listener, Wire
 from runcast.services.history import History, RunReader
 from runcast.services.snapshots import RunSnapshots
 from runcast.services.turn import Turn
 
-log = structlog.get_logger()
+log = get_logger()
 
 MAX_BYTES_HELD: Final = 262_144
 FIRST_RETRY_SECONDS: Final = 0.02

@@ -1,11 +1,11 @@
 """The lookout: sends heartbeats, and looks after what the wire may have lost.
 
-Twice between two heartbeats it asks how far those watched runs have got that nothing was heard of lately: their logs in
-one round trip, and the database in one query, for the end of a run is a fact there even if nobody could tell the log of
-it. So a lost *last* message is noticed within a heartbeat; any other is noticed by the next that comes. A run that goes
-on being quiet is asked about every other time. When the wire has had a gap it looks into all at once. While Redis is
-away, or the gateway is told to do without it, the database is asked every `poll_seconds`. What it asks grows with the
-quiet runs watched here that go on, never with their watchers.
+Twice between two heartbeats it asks how far those watched runs have got that nothing was heard of lately: their logs, a
+hundred in a round trip, and the database, in one query for all; for the end of a run is a fact there even if nobody
+could tell the log of it. So a lost *last* message is noticed within a heartbeat; any other is noticed by the next that
+comes. A run that goes on being quiet is asked about every other time. When the wire has had a gap it looks into all at
+once. While Redis is away, or the gateway is told to do without it, the database is asked every `poll_seconds`. What it
+asks of the logs grows with the quiet runs watched here that go on, never with their watchers.
 
 Heartbeats don't wait for any of this.
 """
@@ -14,20 +14,24 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import cycle, islice
-from typing import Final, Protocol
-
-import structlog
+from typing import Final, Protocol, TypeVar
 
 from runcast.concurrency import end_tasks
 from runcast.errors import UnavailableError
 from runcast.events import Cursor
+from runcast.logs import get_logger
 from runcast.ports import RunLog, RunStore
 
-log = structlog.get_logger()
+log = get_logger()
 
 TICK_SLICES: Final = 8
 MAX_RUNS_PER_LOOK: Final = 100
 """Asking for more at once would hold up the event loop."""
+
+MAX_RUNS_PER_QUERY: Final = 5_000
+"""A database takes only so many parameters."""
+
+T = TypeVar("T")
 
 
 class WatchedRun(Protocol):
@@ -111,14 +115,18 @@ class Lookout:
             has_gap = await self._wait_for_gap(pause if is_connected else self._poll_seconds)
             if has_gap or not is_connected:
                 left, pause = [], interval
-                for some in self._plan_looks(must_ask_all=True):
-                    await self._look_into(some)
+                runs = self._plan_looks(must_ask_all=True)
+                for some in _slice(runs, MAX_RUNS_PER_LOOK):
+                    await self._look_into_log(some)
+                await self._look_into_database(runs)
                 continue
             if not left:
-                left = self._plan_looks(must_ask_all=False)
+                runs = self._plan_looks(must_ask_all=False)
+                left = list(_slice(runs, MAX_RUNS_PER_LOOK))
                 step, pause = interval / 2 / max(len(left), 1), interval
+                await self._look_into_database(runs)
             if left:
-                await self._look_into(left.pop())
+                await self._look_into_log(left.pop())
                 pause = step if left else interval / 2 + step
 
     async def _wait_for_gap(self, seconds: float) -> bool:
@@ -130,20 +138,12 @@ class Lookout:
         self._gap.clear()
         return True
 
-    def _plan_looks(self, *, must_ask_all: bool) -> list[Mapping[str, WatchedRun]]:
-        asked = {
+    def _plan_looks(self, *, must_ask_all: bool) -> Mapping[str, WatchedRun]:
+        return {
             run_id: run
             for run_id, run in self._watched().items()
             if (run.is_look_due() or must_ask_all) and not run.is_over
         }
-        return [
-            dict(islice(asked.items(), start, start + MAX_RUNS_PER_LOOK))
-            for start in range(0, len(asked), MAX_RUNS_PER_LOOK)
-        ]
-
-    async def _look_into(self, runs: Mapping[str, WatchedRun]) -> None:
-        await self._look_into_log(runs)
-        await self._look_into_database(runs)
 
     async def _look_into_log(self, runs: Mapping[str, WatchedRun]) -> None:
         if not self._log.get_stats().connected:
@@ -162,15 +162,26 @@ class Lookout:
         _tell(runs, dict(zip(runs, lasts, strict=True)))
 
     async def _look_into_database(self, runs: Mapping[str, WatchedRun]) -> None:
-        try:
-            heads = await self._store.read_heads(list(runs))
-        except UnavailableError as error:
-            log.warning("❌ the database can't be asked how far the runs have got", runs=len(runs), error=str(error))
-            return
-        except Exception:  # the next look is to come
-            log.exception("❌ asking the database how far the runs have got failed", runs=len(runs))
-            return
-        _tell(runs, {run_id: head.last for run_id, head in heads.items()})
+        """One query for all of them, but for very many."""
+        for asked in _slice(runs, MAX_RUNS_PER_QUERY):
+            try:
+                heads = await self._store.read_heads(list(asked))
+            except UnavailableError as error:
+                log.warning(
+                    "❌ the database can't be asked how far the runs have got", runs=len(runs), error=str(error)
+                )
+                return
+            except Exception:  # the next look is to come
+                log.exception("❌ asking the database how far the runs have got failed", runs=len(runs))
+                return
+            for some in _slice(heads, MAX_RUNS_PER_LOOK):
+                _tell(asked, {run_id: head.last for run_id, head in some.items()})
+                await asyncio.sleep(0)  # an event may be waiting
+
+
+def _slice(runs: Mapping[str, T], size: int) -> Iterator[Mapping[str, T]]:
+    for start in range(0, len(runs), size):
+        yield dict(islice(runs.items(), start, start + size))
 
 
 def _tell(runs: Mapping[str, WatchedRun], lasts: Mapping[str, Cursor]) -> None:

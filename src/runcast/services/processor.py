@@ -13,9 +13,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import structlog
-
-from runcast.app import Runcast
 from runcast.concurrency import end_tasks
 from runcast.core.lifecycle import is_held
 from runcast.errors import (
@@ -28,19 +25,22 @@ from runcast.errors import (
     UnavailableError,
 )
 from runcast.events import LoggedEvent
+from runcast.logs import get_logger
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError, Schedule
+from runcast.registry import RunnerRegistry
 from runcast.services.artifacts import ArtifactService
-from runcast.services.execution import Execution, ExecutionLimits, Outcome, tell_running
+from runcast.services.execution import Execution, ExecutionLimits, Outcome
 from runcast.services.handover import Handover
 from runcast.services.journal import Children
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.runs import RunService, run_id_of
 from runcast.services.takeover import complete_log
+from runcast.services.telling import tell_running
 from runcast.services.waiting import Slot, Slots
 
-log = structlog.get_logger()
+log = get_logger()
 
 _GIVING_BACK_SECONDS: Final = 2.0
 _AGAIN_SECONDS: Final = 1.0
@@ -53,7 +53,7 @@ class RunProcessor:
     def __init__(
         self,
         *,
-        app: Runcast,
+        app: RunnerRegistry,
         store: RunStore,
         log: RunLog,
         queue: JobQueue,
@@ -336,7 +336,7 @@ class RunProcessor:
         await end_tasks(*self._errands)
 
 
-def _schedules_of(app: Runcast) -> dict[str, Schedule]:
+def _schedules_of(app: RunnerRegistry) -> dict[str, Schedule]:
     return {
         runner.name: Schedule(
             cron=runner.options.cron,

@@ -6,6 +6,7 @@ numbers the run's events.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -91,6 +92,20 @@ class Questions:
                 self._known[request.id] = request
                 event.set()
 
+    @property
+    def waited(self) -> AbstractSet[str]:
+        """The requests that an answer is waited for."""
+        return frozenset(self._answered)
+
+    async def settle(self, waited: AbstractSet[str]) -> None:
+        """Tell what was answered that the run, which is parked, doesn't wait for: it would be due at once, again and
+        again. Should the runner ask that once more, it gets the answer.
+        """
+        for request in await outlast_outages(lambda: self._store.list_requests(self._writer.run_id)):
+            if request.answer is not None and not request.is_resolved and request.id not in waited:
+                resolved = replace(request, is_resolved=True)
+                self._writer.write(EventType.INPUT_RESOLVED, _resolution(resolved), facts=Facts(request=resolved))
+
     async def _resolve(self, request: Request, step_id: str | None) -> Answer:
         if not request.is_resolved and request.answer is None:
             request = await self._wait(request, step_id)
@@ -114,11 +129,20 @@ class Questions:
                 self._tell_status()
                 await self._wait_until(event, until)
         except asyncio.CancelledError:
-            self._tell_status()  # the runner has given up waiting: a time-out of its own, say
+            self._close(request, step_id)
             raise
         finally:
             del self._answered[request.id]
         return self._known[request.id]
+
+    def _close(self, request: Request, step_id: str | None) -> None:
+        """The runner has given up waiting, as with a time limit of its own: nobody can answer any more. If it is the
+        attempt that ends, nothing of this is told, and the next one asks again.
+        """
+        if self._known[request.id].answer is None:
+            closed = self._known[request.id] = replace(request, is_resolved=True)
+            self._write(EventType.INPUT_RESOLVED, _resolution(closed), Facts(request=closed), step_id)
+        self._tell_status()
 
     async def _wait_until(self, event: asyncio.Event, moment: datetime | None) -> None:
         if moment is None:
@@ -145,12 +169,7 @@ class Questions:
 
     async def _tell_resolved(self, request: Request, step_id: str | None) -> None:
         self._known[request.id] = request
-        payload: dict[str, Any] = {"requestId": request.id, "kind": request.kind, "resolution": "expired"}
-        if request.answer is not None:
-            payload |= {"resolution": "answered", "value": request.answer.value}
-            if request.answer.by is not None:
-                payload["by"] = request.answer.by
-        seq = self._write(EventType.INPUT_RESOLVED, payload, Facts(request=request), step_id)
+        seq = self._write(EventType.INPUT_RESOLVED, _resolution(request), Facts(request=request), step_id)
         if seq is not None:
             await self._writer.wait_archived(seq)
 
@@ -170,3 +189,12 @@ class Questions:
         if self._is_ending():
             return None
         return self._writer.write(event_type, payload, step_id=step_id, facts=facts)
+
+
+def _resolution(request: Request) -> dict[str, Any]:
+    payload: dict[str, Any] = {"requestId": request.id, "kind": request.kind, "resolution": "expired"}
+    if request.answer is not None:
+        payload |= {"resolution": "answered", "value": request.answer.value}
+        if request.answer.by is not None:
+            payload["by"] = request.answer.by
+    return payload

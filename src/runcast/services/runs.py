@@ -11,15 +11,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from runcast.app import UNDO_RUNNER, Runcast
 from runcast.core.lifecycle import CANCELED_AT_ONCE, is_parked
-from runcast.errors import InvalidInputError, RunEndedError, RunNotEndedError, RunNotFoundError
+from runcast.errors import (
+    IdempotencyConflictError,
+    InvalidInputError,
+    RunEndedError,
+    RunNotEndedError,
+    RunNotFoundError,
+)
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, StepStatus, format_ts, log_event
 from runcast.ports import JobQueue, RunLog, RunStore
-from runcast.records import Answer, Job, Request, Run, RunFilter, RunPage, Step, is_run_id
+from runcast.records import Answer, Job, NewRun, Request, Run, RunFilter, RunPage, Step, is_run_id
+from runcast.registry import RunnerRegistry
+from runcast.runners import UNDO_RUNNER
 from runcast.services.announcer import Announcer
 from runcast.services.answering import check_answer, check_name, find_request
-from runcast.services.intake import RunRequest, read_request, request_of
+from runcast.services.intake import RunRequest, has_input, read_request, request_of
 
 __all__ = ["RunRequest", "RunService", "new_run_id", "run_id_of"]
 
@@ -47,7 +54,7 @@ class RunService:
     def __init__(
         self,
         *,
-        app: Runcast,
+        app: RunnerRegistry,
         store: RunStore,
         log: RunLog,
         queue: JobQueue,
@@ -65,11 +72,15 @@ class RunService:
 
         Raises:
             InvalidInputError, RunnerNotFoundError, TooLargeError: the request can't be executed.
+            IdempotencyConflictError: the key's run is of another runner, or has another input.
             LimitReachedError: as many such runs as may be are under way, and the runner turns further ones down.
             UnavailableError: it could not be stored.
 
         """
-        run, created = await self._store_run(request, new_run_id(self._clock()))
+        new = self._read(request, new_run_id(self._clock()))
+        run, created = await self._store_run(new)
+        if not created:
+            self._check_same(new, run)
         if created or run.status in CANCELED_AT_ONCE or is_parked(run.status, run.worker_id):
             await self._announcer.enqueue(run)
         return run, created
@@ -86,7 +97,7 @@ class RunService:
             raise InvalidInputError(
                 f"{named!r} can't be a run's id: letters, digits, - and _, at most 64", field="runId"
             )
-        await self._store_run(request_of(job, self._app), run_id)
+        await self._store_run(self._read(request_of(job, self._app), run_id))
 
     async def get(self, run_id: str) -> Run:
         """One run.
@@ -163,7 +174,8 @@ class RunService:
         return run
 
     async def undo(self, run_id: str) -> tuple[Run, bool]:
-        """Create the run that undoes an ended one. The flag says whether it is new: a run is undone once.
+        """Create the run that undoes an ended one. The flag says whether it is new: a run is undone once. If the
+        undo run itself has failed, or was canceled, another one goes on where it ended.
 
         Raises:
             RunNotFoundError: there is no such run.
@@ -177,14 +189,28 @@ class RunService:
         steps = await self._store.list_steps(run_id)
         if not any(step.undo is not None and step.status is StepStatus.SUCCEEDED for step in steps):
             raise InvalidInputError(f"no step of run {run_id} can be undone")
-        request = RunRequest(
-            runner=UNDO_RUNNER, input={"runId": run_id}, parent_id=run_id, idempotency_key=f"undo:{run_id}"
-        )
+        children = await self._store.list_children(run_id)
+        failed = sum(child.runner == UNDO_RUNNER and _has_failed(child) for child in children)
+        key = f"undo:{run_id}:{failed + 1}" if failed else f"undo:{run_id}"
+        request = RunRequest(runner=UNDO_RUNNER, input={"runId": run_id}, parent_id=run_id, idempotency_key=key)
         return await self.create(request)
 
-    async def _store_run(self, request: RunRequest, run_id: str) -> tuple[Run, bool]:
+    def _read(self, request: RunRequest, run_id: str) -> NewRun:
         now = self._clock()
-        new = read_request(request, run_id, app=self._app, now=now, max_prompt_chars=self._max_prompt_chars)
+        return read_request(request, run_id, app=self._app, now=now, max_prompt_chars=self._max_prompt_chars)
+
+    def _check_same(self, new: NewRun, known: Run) -> None:
+        """Refuse to pass one run off as another that was asked for under the same key."""
+        # The keys of children and of undo are ours: whatever a runner says in another attempt, its child is its child.
+        if new.idempotency_key is None or new.parent_id is not None:
+            return
+        if new.runner != known.runner:
+            raise IdempotencyConflictError(new.idempotency_key, known.id, "runner")
+        if not has_input(self._app.get_runner(known.runner), known.input, new.input):
+            raise IdempotencyConflictError(new.idempotency_key, known.id, "input")
+
+    async def _store_run(self, new: NewRun) -> tuple[Run, bool]:
+        now, run_id = new.created_at, new.id
         payload: dict[str, Any] = {"status": RunStatus.QUEUED}
         if new.due_at is not None and new.due_at > now:
             payload = {"status": RunStatus.DELAYED, "dueAt": format_ts(new.due_at)}
@@ -238,6 +264,10 @@ class RunService:
 
 def _is_open(run: Run) -> bool:
     return not run.status.is_final
+
+
+def _has_failed(run: Run) -> bool:
+    return run.status.is_final and run.status is not RunStatus.DONE
 
 
 def _event(run_id: str, payload: Mapping[str, Any], now: datetime, *, seq: int, attempt: int) -> LoggedEvent:

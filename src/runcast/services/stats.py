@@ -12,14 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
 from runcast.concurrency import end_tasks
 from runcast.errors import UnavailableError
+from runcast.logs import get_logger
 from runcast.ports import StatsBoard
 from runcast.records import GatewayReport
 
-log = structlog.get_logger()
+log = get_logger()
 
 BOARD_TIMEOUT_SECONDS: Final = 1.0
 """What takes longer is given up: an answer of this process alone is better than none."""

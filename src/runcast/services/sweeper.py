@@ -11,17 +11,16 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import structlog
-
 from runcast.core.lifecycle import PARKABLE, is_held, is_parked
 from runcast.errors import RuncastError, StaleAttemptError, UnavailableError
 from runcast.events import EventType, LoggedEvent, RunEvent, RunStatus, format_ts, log_event
+from runcast.logs import get_logger
 from runcast.ports import JobQueue, RunLog, RunStore
 from runcast.records import Run, RunError, StatusChange
 from runcast.services.jobs import job_of
 from runcast.services.takeover import archive_tail
 
-log = structlog.get_logger()
+log = get_logger()
 
 MAX_RUNS_PER_SWEEP: Final = 500
 

@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from runcast.app import UNDO_RUNNER, Runcast, RunContext
-from runcast.steps import find_function
+from runcast.context import RunContext
+from runcast.registry import RunnerRegistry
+from runcast.runners import UNDO_RUNNER
+from runcast.steps import MAX_NAME_CHARS, find_function
 
 
-def register_undo_runner(app: Runcast) -> None:
+def register_undo_runner(app: RunnerRegistry) -> None:
     """Offer the undo runner in an application."""
 
     @app.runner(name=UNDO_RUNNER)
@@ -14,6 +16,6 @@ def register_undo_runner(app: Runcast) -> None:
         """Undo the steps of a run that has ended."""
         undone = []
         for name, how in await run.list_undoable(runId):
-            await run.step(f"undo {name}", find_function(how.function), *how.args)
+            await run.step(f"undo {name}"[:MAX_NAME_CHARS], find_function(how.function), *how.args)
             undone.append(name)
         return {"runId": runId, "undone": undone}

@@ -13,18 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import structlog
-
 from runcast.concurrency import end_tasks
 from runcast.core.outbox import Outbox
 from runcast.errors import InvalidInputError, StaleAttemptError, TooLargeError, UnavailableError
 from runcast.events import Cursor, EventType, LoggedEvent, RunEvent, encode_event, format_ts, read_event
+from runcast.logs import get_logger
 from runcast.ports import Appended, AppendResult, Fenced, Missing, RunLog, RunStore
 from runcast.records import Commit, Memo, Request, StatusChange, Step
 from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 
-log = structlog.get_logger()
+log = get_logger()
 
 ARCHIVE_DELAY_SECONDS: Final = 0.25
 MAX_EVENTS_PER_APPEND: Final = 256
@@ -72,7 +71,7 @@ class RunWriter:
         self._clock: Final = clock
         self._max_event_bytes: Final = max_event_bytes
         self._on_fenced: Final = on_fenced
-        self._is_log_away = False  # whether the last append had to be tried again
+        self.is_log_away = False  # whether the last append had to be tried again
         self._progress: Final = asyncio.Event()  # set whenever an event has arrived somewhere
         self._to_archive: Final = asyncio.Event()
         self._to_append: Final = asyncio.Event()
@@ -218,7 +217,7 @@ class RunWriter:
         commit = _commit_of(self.run_id, self.attempt, events, facts)
         await outlast_outages(lambda: self._store.commit(commit))
         self._outbox.confirm_archived(events[-1].cursor.seq)
-        if self._outbox.size > SPILL_BYTES and self._is_log_away:
+        if self._outbox.size > SPILL_BYTES and self.is_log_away:
             self._outbox.spill()
         self._to_append.set()
         self._progress.set()
@@ -250,9 +249,9 @@ class RunWriter:
         try:
             result = await self._log.append(self.run_id, events)
         except UnavailableError:
-            self._is_log_away = True
+            self.is_log_away = True
             raise
-        self._is_log_away = False
+        self.is_log_away = False
         return result
 
     async def _restore(self, last: Cursor) -> None:

@@ -33,7 +33,7 @@ from pydantic_ai.tools import ToolDefinition
 from runcast.agent.calls import perform
 from runcast.agent.model.provider import ModelChoice, translate_failures
 from runcast.agent.plans import Mode, list_outputs
-from runcast.app import RunContext
+from runcast.context import RunContext
 from runcast.errors import InvalidInputError, ModelError
 from runcast.events import EventType, encode_json
 from runcast.messages import Message

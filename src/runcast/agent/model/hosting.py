@@ -6,8 +6,8 @@ from runcast.agent.model.conversation import Conversation, Limits
 from runcast.agent.model.provider import ModelChoice, open_model
 from runcast.agent.model.servers import open_servers, read_servers
 from runcast.agent.plans import Mode
-from runcast.app import RunContext
 from runcast.config import Settings
+from runcast.context import RunContext
 from runcast.tools import ToolRegistry
 
 

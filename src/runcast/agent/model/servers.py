@@ -8,6 +8,7 @@ hold a secret.
 import asyncio
 import contextvars
 import json
+import math
 import re
 import shlex
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -19,7 +20,7 @@ import mcp
 from mcp.client.stdio import StdioServerParameters
 
 from runcast.agent.tools.connection import redact
-from runcast.app import RunContext
+from runcast.context import RunContext
 from runcast.errors import ConfigurationError, OutcomeUnknownError, ToolError
 from runcast.tools import Report, Risk, ToolCall
 
@@ -90,8 +91,11 @@ class ServerTool:
         is_over = False
 
         async def tell(progress: float, total: float | None, message: str | None) -> None:
-            if not is_over:
-                context.run(report, progress, total or progress, message or "")
+            if not is_over and 0 <= progress < math.inf:
+                whole = (
+                    total if total and progress <= total < math.inf else progress
+                )  # a stranger's figures needn't fit
+                context.run(report, progress, whole, message or "")
 
         try:
             result = await self._client.call_tool(self._tool.name, dict(arguments), progress_callback=tell)

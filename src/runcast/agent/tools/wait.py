@@ -31,5 +31,5 @@ class WaitTool:
         while passed < total:
             await asyncio.sleep(min(self._tick_seconds, total - passed))
             passed = min(loop.time() - started, total)
-            report(round(passed, 3), total, f"{round(passed, 1):g} of {format_seconds(total)}")
+            report(min(round(passed, 3), total), total, f"{round(passed, 1):g} of {format_seconds(total)}")
         return {"waitedSeconds": total}

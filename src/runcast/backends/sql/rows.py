@@ -101,13 +101,14 @@ def request_of(row: Row[Any]) -> Request:
     """The request in a row of `REQUEST_COLUMNS`."""
     values = dict(zip(_REQUEST_NAMES, row, strict=True))
     value, at, by = (values.pop(name) for name in _NO_ANSWER)
-    is_resolved = values.pop("resolution") is not None
+    resolution = values.pop("resolution")
     return Request(
         **{
             **values,
             "kind": RequestKind(values["kind"]),
-            "answer": None if at is None else Answer(value, at, by),
-            "is_resolved": is_resolved,
+            # An answer that came while its request was told to have expired: nobody has heard it, or will.
+            "answer": None if at is None or resolution == "expired" else Answer(value, at, by),
+            "is_resolved": resolution is not None,
         }
     )
 

@@ -1,51 +1,33 @@
-"""Runs in tests: against the real log and a real database, at the speed of memory.
-
-    async with RunHarness(app) as harness:
-        result = await harness.run("research", topic="redis", answers=[True])
-    assert result.status == "done"
-    assert result.text == "…"
-
-Redis is one server for the whole test session, the database a file in a temporary folder. What a run would wait for
-comes at once: sleeps and waits before another attempt are skipped by a clock that jumps, people answer from a list.
-One harness at a time: each begins with an empty Redis.
-"""
+"""`RunHarness`: an application with a worker, for one test."""
 
 import asyncio
-import atexit
-import os
-import socket
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
-from runcast import leash
-from runcast.app import Runcast
-from runcast.assembly import Parts, make_processor, make_sweeper, migrate, open_parts, utc_now
-from runcast.backends.embedded import prepare_redis
+from runcast.assembly import Parts, make_processor, make_sweeper, migrate, open_parts
 from runcast.backends.redis_client import close_redis, open_redis
 from runcast.config import Settings
 from runcast.core.lifecycle import is_parked
-from runcast.errors import ConfigurationError, UnavailableError
-from runcast.events import START, EventType, RequestKind, RunEvent, RunStatus, StepStatus, decode_event
+from runcast.errors import ConfigurationError
+from runcast.events import START, EventType, RequestKind, RunEvent, RunStatus, decode_event
+from runcast.logs import set_level
 from runcast.ports import RunStore
-from runcast.records import Commit, Job, Request, Run, RunError, Step
+from runcast.records import Job, Request, Run, RunError, Step
+from runcast.registry import RunnerRegistry
 from runcast.services.answering import is_open
 from runcast.services.history import History
 from runcast.services.jobs import job_of
 from runcast.services.processor import RunProcessor
 from runcast.services.runs import RunRequest
-
-__all__ = ["RunHarness", "RunResult", "TestRedis"]
+from runcast.testing.doubles import Clock, MortalStore
+from runcast.testing.redis import TestRedis
 
 _LOOK_SECONDS: Final = 0.003
-_REDIS_START_SECONDS: Final = 20
+_LOG_LEVEL: Final = "warning"  # unless told: what a test prints should be what it is about
 _ASKING: Final = frozenset({RunStatus.AWAITING_APPROVAL, RunStatus.AWAITING_INPUT})
 _SKIPPED: Final = frozenset({RunStatus.DELAYED, RunStatus.RETRYING})
 
@@ -100,15 +82,15 @@ class RunHarness:
     """An application with a worker, for one test."""
 
     def __init__(
-        self, app: Runcast, *, redis_url: str | None = None, data_dir: Path | None = None, **settings: Any
+        self, app: RunnerRegistry, *, redis_url: str | None = None, data_dir: Path | None = None, **settings: Any
     ) -> None:
         self._app: Final = app
         self._redis_url: Final = redis_url
         self._data_dir: Final = data_dir
         self._options: Final = settings
         self._stack: Final = AsyncExitStack()
-        self._clock: Final = _Clock()
-        self._mortal: _MortalStore | None = None
+        self._clock: Final = Clock()
+        self._mortal: MortalStore | None = None
         self._parts: Parts | None = None
         self._settings: Settings | None = None
         self._processor: RunProcessor | None = None
@@ -125,9 +107,10 @@ class RunHarness:
         settings = self._settings = Settings.load(
             **{**defaults, **self._options, "redis_url": redis_url, "data_dir": data_dir}
         )
+        set_level(settings.log_level if "log_level" in settings.model_fields_set else _LOG_LEVEL)
         await migrate(settings)
         self._parts = await self._stack.enter_async_context(open_parts(settings, self._app, clock=self._clock.now))
-        self._mortal = _MortalStore(self._parts.store)
+        self._mortal = MortalStore(self._parts.store)
         self._start_worker()
         return self
 
@@ -163,6 +146,7 @@ class RunHarness:
 
         Raises:
             TimeoutError: it has neither ended nor asked within `timeout_seconds`.
+            AssertionError: it has ended, and answers or steps of `crash_after` are left over.
 
         """
         return await self.settle(
@@ -183,7 +167,13 @@ class RunHarness:
         async with asyncio.timeout(timeout_seconds):
             while not await self._is_settled(run_id, left):  # noqa: ASYNC110  # a worker of its own changes it
                 await asyncio.sleep(_LOOK_SECONDS)
-        return await self.look(run_id)
+        result = await self.look(run_id)
+        if result.status.is_final:
+            # A test that was written for another runner would pass and try nothing.
+            assert not left, f"the run has ended as {result.status} and has not asked for the answers {left}"  # noqa: S101
+            doomed = ", ".join(map(repr, self._store.doomed))
+            assert not doomed, f"the run has ended as {result.status}, and no step {doomed} was committed"  # noqa: S101
+        return result
 
     async def answer(
         self, run_id: str, value: Any, *, request_id: str | None = None, by: str | None = None
@@ -251,7 +241,7 @@ class RunHarness:
         return self._parts
 
     @property
-    def _store(self) -> "_MortalStore":
+    def _store(self) -> MortalStore:
         assert self._mortal is not None, "the harness is entered first"  # noqa: S101
         return self._mortal
 
@@ -330,102 +320,3 @@ class RunHarness:
     async def _sweep(self) -> None:
         assert self._settings is not None, "the harness is entered first"  # noqa: S101
         await make_sweeper(self._settings, self._open).sweep()
-
-
-class TestRedis:
-    """A Redis of the tests' own, on a unix socket in a temporary folder. It ends with the process that started it."""
-
-    __test__ = False  # pytest takes the name for a test's
-    _shared: "TestRedis | None" = None
-
-    def __init__(self) -> None:
-        self._folder: Final = tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True)
-        embedded = prepare_redis(Path(self._folder.name), environ=os.environ)
-        self.url: Final = embedded.url
-        # On a leash: a suite that is killed leaves no server behind.
-        argv = leash.wrap(list(embedded.argv), parent_pid=os.getpid(), python=sys.executable)
-        self._process: Final = subprocess.Popen(  # noqa: S603  # the server that was found
-            argv,
-            stdin=subprocess.DEVNULL if leash.USES_KERNEL else subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        atexit.register(self.stop)
-        self._wait_ready(embedded.socket)
-
-    @classmethod
-    def shared(cls) -> "TestRedis":
-        """The one of this process, started when it is first asked for."""
-        if cls._shared is None or not cls._shared.is_running:
-            cls._shared = cls()
-        return cls._shared
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the server has not ended."""
-        return self._process.poll() is None
-
-    def stop(self) -> None:
-        """End the server; its data go with it."""
-        atexit.unregister(self.stop)
-        self._process.kill()
-        self._process.wait()
-        self._folder.cleanup()
-
-    def _wait_ready(self, path: Path) -> None:
-        deadline = time.monotonic() + _REDIS_START_SECONDS
-        while not _answers(path):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise UnavailableError("the Redis for the tests doesn't start")
-            time.sleep(0.01)
-
-
-class _Clock:
-    """The clock of the parts: the real one, and what was skipped."""
-
-    def __init__(self) -> None:
-        self._skipped = timedelta()
-
-    def now(self) -> datetime:
-        return utc_now() + self._skipped
-
-    def advance(self, seconds: float) -> None:
-        self._skipped += timedelta(seconds=seconds)
-
-    def reach(self, moment: datetime) -> None:
-        self._skipped += max(timedelta(), moment - self.now())
-
-
-class _MortalStore:
-    """The worker's store. After a doomed step is committed the worker never hears of it: it is as good as dead."""
-
-    def __init__(self, store: RunStore) -> None:
-        self.doomed: list[str] = []
-        self.is_dead: Final = asyncio.Event()
-        self._store: Final = store
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def commit(self, commit: Commit) -> None:
-        """See `RunStore.commit`."""
-        await self._store.commit(commit)
-        for step in commit.steps:
-            if step.status is StepStatus.SUCCEEDED and step.name in self.doomed:
-                self.doomed.remove(step.name)
-                self.is_dead.set()
-                await asyncio.Event().wait()
-
-    def revive(self) -> None:
-        """Serve another worker."""
-        self.is_dead.clear()
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-            probe.sendall(b"PING\r\n")
-            return probe.recv(7) == b"+PONG\r\n"
-        except OSError:
-            return False
