@@ -306,9 +306,17 @@ class TestAsking:
         assert (run.due_at, run.worker_id) == (None, "w1")
         assert await store.renew_lease("w1", until=LATER) == Attention([], [RUN])
         assert await store.renew_lease("w2", until=LATER) == Attention([], [])
-        await store.commit(commit(event(1, 3), requests=[request(is_resolved=True)]))
+        await store.commit(commit(event(1, 3), requests=[request(is_resolved=True, answer=YES)]))
         assert await store.renew_lease("w1", until=LATER) == Attention([], [])
         assert [(asked.answer, asked.is_resolved) for asked in await store.list_requests(RUN)] == [(YES, True)]
+
+    async def test_an_answer_that_comes_as_its_request_expires_is_none(self, store: RunStore) -> None:
+        """The holder has said that nobody had answered: no later attempt may find something else."""
+        await ask(store)
+        await store.answer_request(RUN, "request-1", YES)
+        await store.commit(commit(event(1, 3), requests=[request(is_resolved=True)]))
+        assert await store.renew_lease("w1", until=LATER) == Attention([], [])
+        assert [(asked.answer, asked.is_resolved) for asked in await store.list_requests(RUN)] == [(None, True)]
 
     async def test_an_answer_makes_a_parked_run_due(self, store: RunStore) -> None:
         """From then on a worker may take it."""

@@ -27,14 +27,30 @@ class ClusterNode:
     """One server process."""
 
     def __init__(self, home: Path) -> None:
-        self.port = free_port()
         self.home = home
         self.home.mkdir()
-        self._bus_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self.client = redis.Redis(host="127.0.0.1", port=self.port, decode_responses=True, socket_timeout=5)
+        self._choose_ports()
 
     def start(self) -> None:
+        """Start, with other ports if another process has taken these in the meantime."""
+        is_new = not any(self.home.iterdir())
+        for _ in range(5 if is_new else 1):
+            self._launch()
+            wait_until(lambda: self._has_ended() or self._answers(), "the node answers")
+            if not self._has_ended():
+                return
+            self._choose_ports()
+        raise AssertionError("the node does not start")
+
+    def _choose_ports(self) -> None:
+        self.port, self._bus_port = free_port(), free_port()
+        self.client = redis.Redis(host="127.0.0.1", port=self.port, decode_responses=True, socket_timeout=5)
+
+    def _has_ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def _launch(self) -> None:
         options = {
             "port": self.port,
             "bind": "127.0.0.1",
@@ -52,7 +68,6 @@ class ClusterNode:
         self._process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        wait_until(self._answers, "the node answers")
 
     def _answers(self) -> bool:
         try:
