@@ -41,7 +41,7 @@ class Target:
         bound = self.bound(result, self.figure) if result else None
         if ours is None or bound is None:
             return None
-        ratio = f", {ours / bound:.2f} × the bound" if bound else ""
+        ratio = f", {ours / bound:z.2f} × the bound" if bound else ""
         measured = f"{_short(ours / self.scale)} {self.unit}, bound {_short(bound / self.scale)}{ratio}"
         return Verdict(self.text, measured, ours >= bound if self.is_least else ours <= bound)
 
@@ -79,7 +79,7 @@ def best_peer(
 
 
 def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits are what is known
+    return f"{value:,.0f}" if value >= 100 else f"{round(value, 4) + 0.0:.3g}"  # noqa: PLR2004 - three digits are what is known
 
 
 TARGETS: Final[Sequence[Target]] = (

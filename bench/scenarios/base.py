@@ -43,7 +43,7 @@ class Column:
 
     def render(self, value: float | None) -> str:
         """In the heading's unit; a dash if there is none."""
-        return "–" if value is None else f"{value / self.unit:,.{self.digits}f}"
+        return "–" if value is None else f"{value / self.unit:z,.{self.digits}f}"
 
 
 class Scenario:
