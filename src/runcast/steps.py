@@ -404,9 +404,14 @@ def _restore_error(failure: StepFailure) -> Exception:
     return restored
 
 
+def summarize(data: bytes | bytearray | memoryview) -> str:
+    """What stands for bytes that nobody is to be shown: the same for the same."""
+    return f"{len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()[:32]}"
+
+
 def _show(value: Any) -> Any:
     if isinstance(value, bytes | bytearray | memoryview):
-        return f"{len(value):,} bytes, sha256 {hashlib.sha256(value).hexdigest()[:32]}"
+        return summarize(value)
     if isinstance(value, Iterator):
         return _HIDDEN  # looking would use it up
     if isinstance(value, float) and not math.isfinite(value):

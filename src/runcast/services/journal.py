@@ -5,7 +5,6 @@ is closed: the runner is unwound, and what it still says is dropped.
 """
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -28,6 +27,7 @@ from runcast.services.outages import outlast_outages
 from runcast.services.questions import Questions
 from runcast.services.waiting import Wait, Waits
 from runcast.services.writer import Facts, RunWriter
+from runcast.steps import summarize
 
 _MAX_INPUT_BYTES: Final = 16_384
 _MAX_PART_BYTES: Final = 1_024  # of an argument, where all of them together are too large
@@ -405,12 +405,8 @@ def _shown(value: Any) -> Any:
         parts = {name: _abridged(json.dumps(part)) for name, part in value.items()}
         if len(json.dumps(parts)) <= _MAX_INPUT_BYTES:
             return parts
-    return f"{len(text):,} bytes, sha256 {_digest(text)}"
+    return summarize(text.encode())
 
 
 def _abridged(text: str) -> Any:
-    return json.loads(text) if len(text) <= _MAX_PART_BYTES else f"{len(text):,} bytes, sha256 {_digest(text)}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return json.loads(text) if len(text) <= _MAX_PART_BYTES else summarize(text.encode())
