@@ -70,8 +70,9 @@ class ClusterNode:
         )
 
     def _answers(self) -> bool:
+        """Whether this node answers: another server may have taken the port in the meantime."""
         try:
-            return bool(self.client.ping())
+            return self.client.config_get("dir") == {"dir": str(self.home)}
         except redis.RedisError:
             return False
 
