@@ -31,6 +31,7 @@ from runcast.records import (
 )
 
 EventHandler = Callable[[LoggedEvent], None]
+RawHandler = Callable[[bytes], None]
 """Called in the event loop, in the order of the log, for each event that arrives live. Must not raise or block."""
 
 Unsubscribe = Callable[[], Awaitable[None]]
@@ -96,10 +97,17 @@ class RunLog(Protocol):
         """The last event kept of each run, in one round trip; `START` where there is none."""
         ...
 
-    async def on_run_event(self, run_id: str, handler: EventHandler) -> Unsubscribe:
-        """Call `handler` for each event of the run that is published from now on.
+    async def on_run_event(self, run_id: str, handler: RawHandler) -> Unsubscribe:
+        """Call `handler` with the bytes of each event of the run that is published from now on.
 
-        It is in force on return; or, while the log can't be reached, once the `on_gap` handlers are called.
+        It is in force on return; or, while the log can't be reached, once the `on_gap` handlers are called. Whoever has
+        access to the log may publish anything: the handler must expect bytes that aren't an event.
+        """
+        ...
+
+    def on_batch(self, handler: Callable[[], None]) -> Callable[[], None]:
+        """Call `handler` whenever all events of runs that have come together were handed to their handlers. Returns its
+        undo.
         """
         ...
 

@@ -9,11 +9,12 @@ import redis.asyncio as redis
 from runcast.backends.redis_client import close_redis, open_redis
 from runcast.backends.redis_cluster_log import open_run_log
 from runcast.backends.redis_log import RedisPubSubService
-from runcast.events import START, UNKNOWN_ATTEMPT, Cursor, EventType, LoggedEvent, RunEvent, log_event
+from runcast.events import START, UNKNOWN_ATTEMPT, Cursor, EventType, LoggedEvent, RunEvent, log_event, read_event
 from runcast.ports import Appended, Fenced, Missing
 from tests.support.redis_kinds import hang_up_on_listeners, publish, receive_published
 
 RUN = "abc"
+JUNK = (b"", b"{}", b"\xff\x00", b'{"seq":1}', b',"seq":x,"attempt":1}')
 
 
 def event(attempt: int, seq: int, *, run_id: str = RUN, status: str | None = None) -> LoggedEvent:
@@ -36,8 +37,8 @@ class Collected(list[LoggedEvent]):
         self._changed = asyncio.Condition()
         self._event = asyncio.Event()
 
-    def __call__(self, received: LoggedEvent) -> None:
-        self.append(received)
+    def __call__(self, received: LoggedEvent | bytes) -> None:
+        self.append(received if isinstance(received, LoggedEvent) else read_event(received))
         self._event.set()
 
     async def wait_for(self, count: int) -> Sequence[LoggedEvent]:
@@ -216,14 +217,52 @@ async def test_a_cut_connection_comes_back_and_tells_of_the_gap(log: RedisPubSub
     await unsubscribe()
 
 
-async def test_what_is_not_an_event_is_ignored(log: RedisPubSubService, client: "redis.Redis") -> None:
-    """Anybody may publish anything on a run's channel; the next event still comes."""
+async def test_a_handler_that_fails_on_what_is_not_an_event_still_gets_the_next(
+    log: RedisPubSubService, client: "redis.Redis"
+) -> None:
+    """Anybody may publish anything on a run's channel."""
     collected = Collected()
     unsubscribe = await log.on_run_event(RUN, collected)
-    for junk in (b"", b"{}", b"\xff\x00", b'{"seq":1}', b',"seq":x,"attempt":1}'):
+    for junk in JUNK:
         await publish(client, "run:abc", junk)
     await log.append(RUN, [event(1, 1)])
     assert [seen.cursor.seq for seen in await collected.wait_for(1)] == [1]
+    await unsubscribe()
+
+
+async def test_what_is_not_an_event_is_no_status(log: RedisPubSubService, client: "redis.Redis") -> None:
+    """Anybody may publish anything on the channel of all runs; the next status still comes."""
+    collected = Collected()
+    unsubscribe = await log.on_status(collected)
+    for junk in JUNK:
+        await client.publish("runs", junk)
+    await log.append(RUN, [event(1, 1, status="running")])
+    assert [seen.status for seen in await collected.wait_for(1)] == ["running"]
+    await unsubscribe()
+
+
+async def test_the_end_of_a_batch_is_told_after_its_events(log: RedisPubSubService) -> None:
+    """Whoever joins what comes together is told when all of it was handed over."""
+    collected, ends, ended = Collected(), list[int](), asyncio.Event()
+
+    def end() -> None:
+        ends.append(len(collected))
+        if len(collected) == 3:
+            ended.set()
+
+    undo = log.on_batch(end)
+    unsubscribe = await log.on_run_event(RUN, collected)
+    ends.clear()
+    await log.append(RUN, events(1, 1, 3))
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert 0 not in ends
+    undo()
+    before = len(ends)
+    await log.append(RUN, events(1, 4, 4))
+    await collected.wait_for(4)
+    await asyncio.sleep(0)
+    assert len(ends) == before
     await unsubscribe()
 
 

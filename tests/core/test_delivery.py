@@ -7,20 +7,22 @@ were read at one moment and come at another. Whatever happens, a watcher's recor
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from runcast.core.delivery import Feed, Need, Rewind, Subscription
 from runcast.events import START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunStatus
 
-TAIL_BYTES = 120
-EVENT_BYTES = 20
+EVENT_BYTES = 60
+TAIL_BYTES = 6 * EVENT_BYTES
 
 
 def event(attempt: int, seq: int, status: RunStatus | None = None) -> LoggedEvent:
     """An event of a fixed size that can be told from every other."""
-    return LoggedEvent(Cursor(attempt, seq), f"{attempt}-{seq}".ljust(EVENT_BYTES).encode(), status)
+    start = f'{{"type":"{"run_status" if status else "log"}"'
+    end = f',"seq":{seq},"attempt":{attempt}}}'
+    return LoggedEvent(Cursor(attempt, seq), (start.ljust(EVENT_BYTES - len(end)) + end).encode(), status)
 
 
 def feed_at(attempt: int, seq: int, *, status: RunStatus = RunStatus.RUNNING) -> Feed:
@@ -90,6 +92,11 @@ class DeliveryMachine(RuleBasedStateMachine):
         self.records: list[Record] = []
         self.published = list(self.log.events)
 
+    def _deliver(self, arriving: LoggedEvent) -> None:
+        """As a live run does."""
+        if not self.feed.receive_raw(arriving.raw):
+            self.feed.receive_live(arriving)
+
     def _publish(self, added: LoggedEvent) -> None:
         self.wire.append(added)
         self.published.append(added)
@@ -124,7 +131,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule(data=st.data(), keep=st.booleans())
     def wire_delivers_some_event(self, *, data: st.DataObject, keep: bool) -> None:
         at = data.draw(st.integers(0, len(self.wire) - 1))
-        self.feed.receive_live(self.wire[at])
+        self._deliver(self.wire[at])
         if not keep:
             del self.wire[: at + 1]
 
@@ -132,7 +139,7 @@ class DeliveryMachine(RuleBasedStateMachine):
     @rule()
     def wire_delivers_all(self) -> None:
         for waiting in self.wire:
-            self.feed.receive_live(waiting)
+            self._deliver(waiting)
         self.wire.clear()
 
     @precondition(lambda self: self.wire)
@@ -225,6 +232,39 @@ class DeliveryMachine(RuleBasedStateMachine):
 
 TestDelivery = DeliveryMachine.TestCase
 TestDelivery.settings = settings(max_examples=400, stateful_step_count=40, deadline=None)
+
+
+@given(
+    arriving=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9), st.sampled_from([None, RunStatus.RUNNING]))),
+    start=st.tuples(st.integers(-1, 2), st.integers(1, 6)),
+    known=st.tuples(st.integers(0, 2), st.integers(1, 8)),
+)
+def test_bytes_alone_say_what_the_event_says(
+    arriving: list[tuple[int, int, RunStatus | None]], start: tuple[int, int], known: tuple[int, int]
+) -> None:
+    """Taking an event by the end of its bytes leads where taking it by its place does."""
+    by_bytes, by_place = feed_at(*start), feed_at(*start)
+    for feed in (by_bytes, by_place):
+        feed.receive_last(Cursor(*known))
+    for arrived in arriving:
+        came = event(*arrived)
+        grew = by_bytes.receive_raw(came.raw) or by_bytes.receive_live(came)
+        assert grew == by_place.receive_live(came)
+        for name in ("tail", "head", "base", "known", "status", "needs_read"):
+            assert getattr(by_bytes, name) == getattr(by_place, name)
+
+
+def test_the_next_event_is_taken_by_its_bytes() -> None:
+    """What says by its end that it is the next isn't looked at any further; what tells a status is."""
+    feed = feed_at(1, 4)
+    assert not feed.receive_raw(event(1, 6).raw)
+    assert not feed.receive_raw(event(2, 5).raw)
+    assert not feed.receive_raw(event(1, 5, RunStatus.DONE).raw)
+    assert feed.receive_raw(event(1, 5).raw)
+    assert feed.receive_raw(event(1, 6).raw)
+    assert feed.tail == [event(1, 5), event(1, 6)]
+    feed.receive_last(Cursor(1, 9))
+    assert not feed.receive_raw(event(1, 7).raw), "what lies beyond is to be read first"
 
 
 def test_a_live_event_that_follows_is_taken_at_once() -> None:

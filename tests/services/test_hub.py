@@ -28,6 +28,9 @@ class HangingStore:
     def on_gap(self, _handler: object) -> Any:
         return lambda: None
 
+    def on_batch(self, _handler: object) -> Any:
+        return lambda: None
+
 
 async def test_joins_under_way_end_with_the_hub() -> None:
     """Whoever waits for one is told so, as an error of ours; no task stays behind."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from runcast.errors import UnavailableError
 from runcast.events import Cursor, LoggedEvent
-from runcast.ports import AppendResult, EventHandler, RunLog, Unsubscribe
+from runcast.ports import AppendResult, EventHandler, RawHandler, RunLog, Unsubscribe
 from runcast.records import LinkState
 
 
@@ -36,7 +36,7 @@ class PollingLog:
         """Refuse: the archive is what is read."""
         raise UnavailableError("polling mode reads the database")
 
-    async def on_run_event(self, run_id: str, handler: EventHandler) -> Unsubscribe:  # noqa: ARG002 - never called
+    async def on_run_event(self, run_id: str, handler: RawHandler) -> Unsubscribe:  # noqa: ARG002 - never called
         """Count the handler; nothing will come."""
         self._handlers[run_id] = self._handlers.get(run_id, 0) + 1
         is_registered = True
@@ -50,6 +50,10 @@ class PollingLog:
                     del self._handlers[run_id]
 
         return unsubscribe
+
+    def on_batch(self, handler: Callable[[], None]) -> Callable[[], None]:
+        """See `RunLog.on_batch`: nothing will come."""
+        return self._writes_to.on_batch(handler)
 
     async def on_status(self, handler: EventHandler) -> Unsubscribe:
         """See `RunLog.on_status`: lists of runs are told as ever, they cost the database nothing."""

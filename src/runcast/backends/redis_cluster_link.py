@@ -24,6 +24,10 @@ class Receiver(Protocol):
         """Take a message from a node."""
         ...
 
+    def end_batch(self) -> None:
+        """All messages that came together were taken."""
+        ...
+
     def receive_acknowledgement(self, link: "NodeLink", channel: bytes) -> None:
         """A node has begun to send a channel's messages."""
         ...
@@ -53,7 +57,7 @@ class NodeLink:
 
     async def open(self, node: NodePool) -> None:
         """Connect."""
-        self._link = await Link.open(node, self._receive)
+        self._link = await Link.open(node, self._receive, self._subscriber.end_batch)
 
     async def subscribe(self, channel: bytes) -> None:
         """Return once the node has acknowledged.

@@ -24,6 +24,7 @@ from runcast.backends.redis_subscriber import (
     SUBSCRIBE_TIMEOUT_SECONDS,
     MessageHandler,
     RedisSubscriber,
+    add_handler,
 )
 from runcast.concurrency import end_tasks
 from runcast.logs import get_logger
@@ -63,6 +64,7 @@ class ClusterSubscriber:
         self._is_astray = False  # whether any channel is
         self._astray: Final = asyncio.Event()
         self._gap_handlers: Final[list[Callable[[], None]]] = []
+        self._batch_handlers: Final[list[Callable[[], None]]] = []
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -84,8 +86,11 @@ class ClusterSubscriber:
 
     def on_gap(self, handler: Callable[[], None]) -> Callable[[], None]:
         """Call `handler` after messages may have been lost. Returns its undo."""
-        self._gap_handlers.append(handler)
-        return lambda: self._gap_handlers.remove(handler) if handler in self._gap_handlers else None
+        return add_handler(self._gap_handlers, handler)
+
+    def on_batch(self, handler: Callable[[], None]) -> Callable[[], None]:
+        """Call `handler` after the sharded channels' messages of each read of a socket. Returns its undo."""
+        return add_handler(self._batch_handlers, handler)
 
     async def subscribe(self, channel: str, handler: MessageHandler) -> Callable[[], Awaitable[None]]:
         """Call `handler` with each message on the channel from now on. Returns its undo.
@@ -227,6 +232,11 @@ class ClusterSubscriber:
                 handler(message)
             except Exception:  # the other handlers, and the link, are not to suffer for it
                 log.exception("❌ a handler failed", channel=channel.decode())
+
+    def end_batch(self) -> None:
+        """All messages that came together were taken."""
+        for handler in self._batch_handlers:
+            handler()
 
     def receive_acknowledgement(self, link: NodeLink, channel: bytes) -> None:
         """A node has begun to send a channel's messages."""

@@ -11,6 +11,8 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +24,7 @@ from runcast.backends.redis_wire import Argument
 from runcast.errors import UnavailableError
 from runcast.events import MAX_SEQ, START, UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunEvent, log_event, read_event
 from runcast.logs import get_logger
-from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, Unsubscribe
+from runcast.ports import Appended, AppendResult, EventHandler, Fenced, Missing, RawHandler, Unsubscribe
 from runcast.records import LinkState
 
 log = get_logger()
@@ -103,11 +105,11 @@ class RedisPubSubService:
             )
         return [last_of(entries) for entries in answers]
 
-    async def on_run_event(self, run_id: str, handler: EventHandler) -> Unsubscribe:
+    async def on_run_event(self, run_id: str, handler: RawHandler) -> Unsubscribe:
         """See `RunLog.on_run_event`."""
-        receive = _receiver(handler)
+        receive = handler
         if log.is_enabled_for(logging.DEBUG):  # else not a step is spent on it: every event passes here
-            receive = _receiver(lambda event: _trace(run_id, event, handler))
+            receive = partial(_trace, run_id, handler)
         unsubscribe = await self._subscriber.subscribe(RUN_CHANNEL_PREFIX + run_id, receive)
         self._count_handler(run_id, 1)
         log.info("📡 subscription set up", run_id=run_id, channel=RUN_CHANNEL_PREFIX + run_id)
@@ -122,7 +124,20 @@ class RedisPubSubService:
 
     async def on_status(self, handler: EventHandler) -> Unsubscribe:
         """See `RunLog.on_status`."""
-        return await self._subscriber.subscribe(ALL_RUNS_CHANNEL, _receiver(handler))
+
+        def receive(raw: bytes) -> None:
+            try:
+                event = read_event(raw)
+            except ValueError:
+                log.warning("❌ something that isn't an event was published", channel=ALL_RUNS_CHANNEL, length=len(raw))
+            else:
+                handler(event)
+
+        return await self._subscriber.subscribe(ALL_RUNS_CHANNEL, receive)
+
+    def on_batch(self, handler: Callable[[], None]) -> Callable[[], None]:
+        """See `RunLog.on_batch`."""
+        return self._subscriber.on_batch(handler)
 
     def on_gap(self, handler: Callable[[], None]) -> Callable[[], None]:
         """See `RunLog.on_gap`."""
@@ -214,23 +229,10 @@ def _events_of(run_id: str, entries: Sequence[tuple[bytes, Mapping[bytes, bytes]
     return found
 
 
-def _receiver(handler: EventHandler) -> Callable[[bytes], None]:
-    """Takes events from the wire, where anybody with access to Redis may publish anything."""
-
-    def receive(raw: bytes) -> None:
-        try:
-            event = read_event(raw)
-        except ValueError:
-            log.warning("❌ something that isn't an event was published on a run's channel", length=len(raw))
-        else:
-            handler(event)
-
-    return receive
-
-
-def _trace(run_id: str, event: LoggedEvent, handler: EventHandler) -> None:
-    log.debug("📨 received", run_id=run_id, cursor=str(event.cursor))
-    handler(event)
+def _trace(run_id: str, handler: RawHandler, raw: bytes) -> None:
+    with suppress(ValueError):  # whoever takes it says that it isn't an event
+        log.debug("📨 received", run_id=run_id, cursor=str(read_event(raw).cursor))
+    handler(raw)
 
 
 def _attempt_of(event: LoggedEvent) -> int:

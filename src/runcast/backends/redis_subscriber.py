@@ -38,33 +38,36 @@ _LINK_ERRORS: Final = (RedisError, OSError, TimeoutError, RuntimeError)  # the l
 class Link(asyncio.Protocol):
     """A connection that redis-py has opened, from the moment on that only messages and acknowledgements come."""
 
-    def __init__(self, connection: Any, receive: Callable[[Any], None]) -> None:
+    def __init__(self, connection: Any, receive: Callable[[Any], None], end_batch: Callable[[], None]) -> None:
         self._connection: Final = connection  # redis-py's; it stays the owner
         self._transport: Final[asyncio.Transport] = connection._writer.transport  # noqa: SLF001 - it has no public way
-        self._receive: Final = receive
+        self._receive: Final = receive  # called with each reply
+        self._end_batch: Final = end_batch  # called after those that came together
         self._replies: Final = hiredis.Reader()
         self.lost: Final[asyncio.Future[Exception]] = asyncio.get_running_loop().create_future()  # then: why
         self._transport.set_protocol(self)
 
     @classmethod
-    async def open(cls, pool: Any, receive: Callable[[Any], None]) -> "Link":
+    async def open(cls, pool: Any, receive: Callable[[Any], None], end_batch: Callable[[], None]) -> "Link":
         """Connect as the pool's connections do."""
         connection = pool.make_connection()
         try:
             await connection.connect()
-            return cls(connection, receive)
+            return cls(connection, receive, end_batch)
         except BaseException:
             await _disconnect(connection)
             raise
 
     def data_received(self, data: bytes) -> None:
         # Fast path: all events of all watched runs pass here. redis-py's own reader costs an await for each.
+        receive, next_reply = self._receive, self._replies.gets
         try:
             self._replies.feed(data)
-            while (reply := self._replies.gets()) is not False:
-                self._receive(reply)
+            while (reply := next_reply()) is not False:
+                receive(reply)
         except hiredis.HiredisError as error:
             self._fail(error)
+        self._end_batch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc or ConnectionResetError("Redis has closed the connection"))
@@ -93,7 +96,8 @@ class RedisSubscriber:
         self._handlers: dict[bytes, tuple[MessageHandler, ...]] = {}  # by channel
         # For each SUBSCRIBE sent and not yet acknowledged, in order, those who wait for it.
         self._unacknowledged: dict[bytes, deque[list[asyncio.Future[None]]]] = {}
-        self._gap_handlers: list[Callable[[], None]] = []
+        self._gap_handlers: Final[list[Callable[[], None]]] = []
+        self._batch_handlers: Final[list[Callable[[], None]]] = []
         self._link: Link | None = None  # None while there is none
         self._linked: Final = asyncio.Event()  # set from the first link on
         self._heard = False  # whether anything came since the last probe
@@ -117,8 +121,11 @@ class RedisSubscriber:
 
     def on_gap(self, handler: Callable[[], None]) -> Callable[[], None]:
         """Call `handler` after messages may have been lost. Returns its undo."""
-        self._gap_handlers.append(handler)
-        return lambda: self._gap_handlers.remove(handler) if handler in self._gap_handlers else None
+        return add_handler(self._gap_handlers, handler)
+
+    def on_batch(self, handler: Callable[[], None]) -> Callable[[], None]:
+        """Call `handler` after the messages of each read of the socket. Returns its undo."""
+        return add_handler(self._batch_handlers, handler)
 
     async def subscribe(self, channel: str, handler: MessageHandler) -> Callable[[], Awaitable[None]]:
         """Call `handler` with each message on the channel from now on. Returns its undo.
@@ -185,7 +192,7 @@ class RedisSubscriber:
 
     async def _open(self) -> Link | None:
         try:
-            return await Link.open(self._pool, self._receive)
+            return await Link.open(self._pool, self._receive, self._end_batch)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
             log.warning("❌ Redis can't be reached", error=str(error))
             return None
@@ -235,6 +242,10 @@ class RedisSubscriber:
         for handler in tuple(self._gap_handlers):
             handler()
 
+    def _end_batch(self) -> None:
+        for handler in self._batch_handlers:
+            handler()
+
     async def _probe(self, link: Link) -> None:
         while True:
             self._heard = False
@@ -275,6 +286,12 @@ class RedisSubscriber:
                 waiter.set_result(None)
         if not queue:
             del self._unacknowledged[channel]
+
+
+def add_handler(handlers: list[Callable[[], None]], handler: Callable[[], None]) -> Callable[[], None]:
+    """Add it. Returns its undo, which may be called again."""
+    handlers.append(handler)
+    return lambda: handlers.remove(handler) if handler in handlers else None
 
 
 async def _disconnect(connection: Any) -> None:

@@ -65,6 +65,8 @@ class WebSocketWire:
 
     def encode(self, frames: Sequence[bytes]) -> bytes:
         """See `Wire.encode`."""
+        if len(frames) == 1 and _MAX_SHORT < len(frames[0]) <= _MAX_16_BITS:  # fast path: mostly
+            return _HEADER_16(_WHOLE_TEXT, 126, len(frames[0])) + frames[0]
         pieces: list[bytes] = []
         for frame in frames:
             length = len(frame)
@@ -80,7 +82,7 @@ class WebSocketWire:
     def gather(self, outlets: Sequence["GatewaySocket"]) -> "_Gathered":
         """See `Wire.gather`."""
         direct = {socket.fd: socket for socket in outlets if socket.fd >= 0}
-        return _Gathered(array("i", direct), direct, [socket for socket in outlets if socket.fd < 0])
+        return _Gathered(array("i", direct), direct, tuple(socket for socket in outlets if socket.fd < 0))
 
     def write_all(self, gathered: "_Gathered", piece: bytes) -> None:
         """See `Wire.write_all`."""

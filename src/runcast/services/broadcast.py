@@ -75,10 +75,9 @@ class _Group:
         self.listeners: Final[dict[object, Listener]] = {}  # by themselves, in the order they came
         self.gathered: Any = None  # of all listeners, by the wire; None when they have changed
 
-    def write(self, frames: Sequence[bytes]) -> None:
-        if self.gathered is None:
-            self.gathered = self.wire.gather([listener.outlet for listener in self.listeners.values()])
-        self.wire.write_all(self.gathered, self.wire.encode(frames))
+    def gather(self) -> Any:
+        self.gathered = self.wire.gather([listener.outlet for listener in self.listeners.values()])
+        return self.gathered
 
 
 class Broadcast:
@@ -87,7 +86,7 @@ class Broadcast:
     __slots__ = ("_groups",)
 
     def __init__(self) -> None:
-        self._groups: Final[dict[Wire, _Group]] = {}
+        self._groups: Sequence[_Group] = ()  # one for each kind of transport; anew whenever there is another
 
     def __bool__(self) -> bool:
         return bool(self._groups)
@@ -95,28 +94,31 @@ class Broadcast:
     @property
     def listeners(self) -> list[Listener]:
         """Everybody, as of now."""
-        return [listener for group in self._groups.values() for listener in group.listeners.values()]
+        return [listener for group in self._groups for listener in group.listeners.values()]
 
     def add(self, listener: Listener) -> None:
         """Write to it from now on."""
         wire = listener.outlet.wire
-        group = self._groups.get(wire)
+        group = next((group for group in self._groups if group.wire is wire), None)
         if group is None:
-            group = self._groups[wire] = _Group(wire)
+            group = _Group(wire)
+            self._groups = (*self._groups, group)
         group.listeners[listener] = listener
         group.gathered = None
 
     def discard(self, listener: object) -> bool:
         """Write to it no more, from the next piece on. Whether it was in step."""
-        for group in self._groups.values():
+        for group in self._groups:
             if group.listeners.pop(listener, None) is not None:
                 group.gathered = None
                 if not group.listeners:
-                    del self._groups[group.wire]
+                    self._groups = tuple(kept for kept in self._groups if kept is not group)
                 return True
         return False
 
     def write(self, frames: Sequence[bytes]) -> None:
         """Write the frames to everybody."""
-        for group in tuple(self._groups.values()):
-            group.write(frames)
+        # Fast path: mostly one frame to one group, for every event of every watched run.
+        for group in self._groups:
+            wire, gathered = group.wire, group.gathered
+            wire.write_all(gathered if gathered is not None else group.gather(), wire.encode(frames))

@@ -59,6 +59,7 @@ class RunHub:
         )
         self._runs: dict[str, LiveRun] = {}
         self._joins: dict[str, asyncio.Task[LiveRun]] = {}  # under way, by run id
+        self._undo_batch: Callable[[], None] | None = None
         self._drops: set[asyncio.Task[None]] = set()  # under way
 
     @property
@@ -73,10 +74,13 @@ class RunHub:
 
     def start(self) -> None:
         """Begin to send heartbeats and to look after what the wire may have lost."""
+        self._undo_batch = self._log.on_batch(self._surroundings.turn.end)
         self._lookout.start()
 
     async def close(self) -> None:
         """Let everything go. Watchers are the gateway's to close."""
+        if self._undo_batch is not None:
+            self._undo_batch()
         await self._lookout.close()
         await end_tasks(*self._joins.values())
         if self._drops:

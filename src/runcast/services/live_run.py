@@ -12,7 +12,16 @@ from typing import Any, Final, NamedTuple, Protocol
 from runcast.concurrency import end_tasks
 from runcast.core.delivery import Feed, Frame, Rewind
 from runcast.errors import UnavailableError
-from runcast.events import START, ControlType, Cursor, EventType, LoggedEvent, encode_control
+from runcast.events import (
+    FINAL_STATUSES,
+    START,
+    ControlType,
+    Cursor,
+    EventType,
+    LoggedEvent,
+    encode_control,
+    read_event,
+)
 from runcast.logs import get_logger
 from runcast.ports import Unsubscribe
 from runcast.services.broadcast import Broadcast, Listener, Wire
@@ -63,6 +72,30 @@ class Surroundings(NamedTuple):
 class LiveRun:
     """One run that is watched here: its feed, its place on the wire, and who watches."""
 
+    __slots__ = (
+        "_encoded",
+        "_heard",
+        "_held",
+        "_held_size",
+        "_history_reader",
+        "_is_due",
+        "_is_heard",
+        "_last_told",
+        "_quiet_looks",
+        "_reader",
+        "_reads",
+        "_sent",
+        "_snapshots",
+        "_surroundings",
+        "_ticks",
+        "_turn",
+        "apart",
+        "broadcast",
+        "feed",
+        "run_id",
+        "unsubscribe",
+    )
+
     def __init__(self, run_id: str, *, surroundings: Surroundings) -> None:
         self.run_id: Final = run_id
         self.broadcast: Final = Broadcast()  # those in step: all stand at `_sent`
@@ -70,6 +103,7 @@ class LiveRun:
         self.feed: Feed | None = None  # None until joined
         self.unsubscribe: Unsubscribe | None = None
         self._surroundings: Final = surroundings
+        self._turn: Final = surroundings.turn
         self._history_reader: Final = RunReader(surroundings.history, run_id)
         self._snapshots: RunSnapshots | None = None  # None until somebody asks for one
         self._sent = START
@@ -105,17 +139,19 @@ class LiveRun:
         self._sent = feed.head
         self._read_if_needed(feed)
 
-    def receive(self, event: LoggedEvent) -> None:
-        """Take an event from the wire."""
-        feed = self.feed
+    def receive(self, raw: bytes) -> None:
+        """Take an event from the wire, where anybody with access to Redis may publish anything."""
         self._is_heard = True
+        feed = self.feed
         if feed is None:
-            self._hold(event)
-        elif not feed.receive_live(event):
+            if (event := self._parse(raw)) is not None:
+                self._hold(event)
+        elif feed.receive_raw(raw) or ((event := self._parse(raw)) is not None and feed.receive_live(event)):
+            if not self._is_due:
+                self._is_due = True
+                self._turn.add(self)
+        else:
             self._read_if_needed(feed)
-        elif not self._is_due:
-            self._is_due = True
-            self._surroundings.turn.add(self.flush)
 
     def is_look_due(self) -> bool:
         """Whether to ask how far the run has got, at this look: it was quiet since the last one, and not asked then."""
@@ -136,21 +172,21 @@ class LiveRun:
         if feed is None:
             return
         before, self._sent = self._sent, feed.head
-        if before != self._sent:
+        if before is not self._sent and before != self._sent:
             self._last_told = self._ticks
             self._encoded = None
             self._broadcast_after(before, feed)
-        if feed.is_ended:
+        if feed.status in FINAL_STATUSES and feed.is_ended:
             for listener in self.broadcast.listeners:
                 listener.outlet.receive_end()
-        for follower in tuple(self.apart):
-            follower.wake()
+        if self.apart:
+            for follower in tuple(self.apart):
+                follower.wake()
 
     def _broadcast_after(self, before: Cursor, feed: Feed) -> None:
-        if not self.broadcast:
-            return
-        if feed.has(before):
-            self.broadcast.write([event.raw for event in feed.events_after(before.seq)])
+        raws = feed.raws_after(before)
+        if raws is not None:
+            self.broadcast.write(raws)
             return
         # Events were taken back, or more have come at once than the tail holds: everybody has to see for itself.
         for listener in self.broadcast.listeners:
@@ -246,6 +282,13 @@ class LiveRun:
         if self.unsubscribe is not None:
             await self.unsubscribe()
         await end_tasks(self._reader, *self._reads.values())
+
+    def _parse(self, raw: bytes) -> LoggedEvent | None:
+        try:
+            return read_event(raw)
+        except ValueError:
+            log.warning("❌ something that isn't an event was published", run_id=self.run_id, length=len(raw))
+            return None
 
     def _hold(self, event: LoggedEvent) -> None:
         self._heard = max(self._heard, event.cursor)
