@@ -20,6 +20,7 @@ from runcast.events import START, Cursor, format_ts
 from runcast.ports import RunLog, RunStore
 from runcast.records import is_run_id
 from runcast.services.broadcast import Outlet
+from runcast.services.heads import HeadReader
 from runcast.services.history import MAX_LOG_SECONDS, History
 from runcast.services.live_run import LiveRun, Surroundings
 from runcast.services.lookout import Lookout
@@ -45,7 +46,7 @@ class RunHub:
         is_polling: bool = False,
     ) -> None:
         self._log: Final = log
-        self._store: Final = store
+        self._heads: Final = HeadReader(store)
         self._surroundings: Final = Surroundings(
             history=History(log=log, store=store),
             turn=Turn(window_seconds=coalesce_seconds),
@@ -83,6 +84,7 @@ class RunHub:
             self._undo_batch()
         await self._lookout.close()
         await end_tasks(*self._joins.values())
+        await self._heads.close()
         if self._drops:
             await asyncio.wait(self._drops)
         for live in self._runs.values():
@@ -166,23 +168,22 @@ class RunHub:
         drop.add_done_callback(self._drops.discard)
 
     async def _open(self, run_id: str) -> LiveRun:
-        run = await self._store.get_run(run_id) if is_run_id(run_id) else None
-        if run is None:
+        head = await self._heads.read(run_id) if is_run_id(run_id) else None
+        if head is None:
             raise RunNotFoundError(run_id)
         live = LiveRun(run_id, surroundings=self._surroundings)
-        if not run.status.is_final:
+        last = head.last
+        if not head.status.is_final:
             live.unsubscribe = await self._log.on_run_event(run_id, live.receive)
             try:
-                # In this order: state is in the database before it is in the log, so the status read last is at least
+                # In this order: state is in the database before it is in the log, so the head read last is at least
                 # as new as any event up to `last`.
                 last = await self._read_last(run_id)
-                run = await self._store.get_run(run_id) or run
+                head = await self._heads.read(run_id) or head
             except BaseException:
                 await live.close()
                 raise
-        else:
-            last = run.last
-        live.join(Feed(last=max(last, run.last), status=run.status, tail_bytes=self._tail_bytes))
+        live.join(Feed(last=max(last, head.last), status=head.status, tail_bytes=self._tail_bytes))
         self._runs[run_id] = live
         return live
 
