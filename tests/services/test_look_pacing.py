@@ -72,12 +72,13 @@ async def log() -> AskedLog:
 async def start_lookout(log: AskedLog, heartbeat_seconds: float) -> Lookout:
     runs = {f"r{number}": QuietRun() for number in range(LOOKS * MAX_RUNS_PER_LOOK)}
     lookout = Lookout(
-        lambda: runs,
         log=cast("RunLog", log),
         store=cast("RunStore", EmptyStore()),
         heartbeat_seconds=heartbeat_seconds,
         poll_seconds=0.1,
     )
+    for run_id, run in runs.items():
+        lookout.add(run_id, run)
     lookout.start()
     return lookout
 

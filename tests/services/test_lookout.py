@@ -1,6 +1,7 @@
 """The lookout when something goes wrong: with one run, with the log, with the whole process."""
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -70,12 +71,13 @@ class ModelLog:
 @asynccontextmanager
 async def looking_out(runs: Mapping[str, ModelRun], log: ModelLog, *, heartbeat_seconds: float) -> AsyncIterator[None]:
     lookout = Lookout(
-        lambda: runs,
         log=log,  # type: ignore[arg-type]  # it has the methods that are used
         store=log,  # type: ignore[arg-type]  # here, too
         heartbeat_seconds=heartbeat_seconds,
         poll_seconds=1,
     )
+    for run_id, run in runs.items():
+        lookout.add(run_id, run)
     lookout.start()
     try:
         yield
@@ -106,32 +108,27 @@ async def test_a_log_that_fails_keeps_nobody_from_the_database_and_is_not_presse
 
 async def test_a_process_that_was_frozen_does_not_make_up_for_missed_heartbeats() -> None:
     """After it stood still for ten rounds of heartbeats, the next one comes in its own time."""
-    heartbeat_seconds = 0.16
+    heartbeat_seconds = 0.64
     step_seconds = heartbeat_seconds / 2 / TICK_SLICES
     times: list[float] = []
     enough = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    class Watched(dict[str, ModelRun]):
-        def items(self) -> Any:
+    class TimedRun(ModelRun):
+        def tick(self) -> None:
             if not times:
                 time.sleep(10 * heartbeat_seconds / 2)  # the process, not the task, stands still
             times.append(loop.time())
             if len(times) > TICK_SLICES:
                 enough.set()
-            return super().items()
 
-    lookout = Lookout(
-        lambda: watched,
-        log=ModelLog(),  # type: ignore[arg-type]  # it has the methods that are used
-        store=ModelLog(),  # type: ignore[arg-type]  # here, too
-        heartbeat_seconds=heartbeat_seconds,
-        poll_seconds=1,
-    )
-    watched = Watched()
-    sending = asyncio.create_task(lookout._send_heartbeats())  # without the looks, which ask too
-    async with asyncio.timeout(10):
-        await enough.wait()
-    sending.cancel()
+    # One in each part, so that a tick tells when its part was looked after.
+    names: dict[int, str] = {}
+    while len(names) < TICK_SLICES:
+        name = f"run-{secrets.token_hex(4)}"
+        names.setdefault(hash(name) % TICK_SLICES, name)
+    async with looking_out(dict.fromkeys(names.values(), TimedRun()), ModelLog(), heartbeat_seconds=heartbeat_seconds):
+        async with asyncio.timeout(20):
+            await enough.wait()
     # The first after the freeze may be due at once; those after it are a step apart.
     assert times[-1] - times[1] >= step_seconds * (TICK_SLICES - 2)

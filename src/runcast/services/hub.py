@@ -56,7 +56,7 @@ class RunHub:
         self._tail_bytes: Final = tail_bytes
         self._is_polling: Final = is_polling  # by choice: then being without Redis is no degradation
         self._lookout: Final = Lookout(
-            lambda: self._runs, log=log, store=store, heartbeat_seconds=heartbeat_seconds, poll_seconds=poll_seconds
+            log=log, store=store, heartbeat_seconds=heartbeat_seconds, poll_seconds=poll_seconds
         )
         self._runs: dict[str, LiveRun] = {}
         self._joins: dict[str, asyncio.Task[LiveRun]] = {}  # under way, by run id
@@ -163,6 +163,7 @@ class RunHub:
         if live is None or live.is_watched or self._runs.get(live.run_id) is not live:
             return
         del self._runs[live.run_id]
+        self._lookout.discard(live.run_id)
         drop = asyncio.create_task(live.close(), name=f"drop-{live.run_id}")
         self._drops.add(drop)
         drop.add_done_callback(self._drops.discard)
@@ -185,6 +186,7 @@ class RunHub:
                 raise
         live.join(Feed(last=max(last, head.last), status=head.status, tail_bytes=self._tail_bytes))
         self._runs[run_id] = live
+        self._lookout.add(run_id, live)
         return live
 
     async def _read_last(self, run_id: str) -> Cursor:

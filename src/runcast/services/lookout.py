@@ -24,7 +24,9 @@ from runcast.ports import RunLog, RunStore
 
 log = get_logger()
 
-TICK_SLICES: Final = 8
+TICK_SLICES: Final = 64
+"""Parts of the watched runs whose heartbeats are looked after one after the other: many small delays, no long one."""
+
 MAX_RUNS_PER_LOOK: Final = 100
 """Asking for more at once would hold up the event loop."""
 
@@ -60,14 +62,13 @@ class Lookout:
 
     def __init__(
         self,
-        watched: Callable[[], Mapping[str, WatchedRun]],
         *,
         log: RunLog,
         store: RunStore,
         heartbeat_seconds: float,
         poll_seconds: float,
     ) -> None:
-        self._watched: Final = watched  # by run id
+        self._watched: Final[tuple[dict[str, WatchedRun], ...]] = tuple({} for _ in range(TICK_SLICES))  # by run id
         self._log: Final = log
         self._store: Final = store
         self._heartbeat_seconds: Final = heartbeat_seconds
@@ -75,6 +76,14 @@ class Lookout:
         self._gap: Final = asyncio.Event()
         self._undo_gap: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def add(self, run_id: str, run: WatchedRun) -> None:
+        """Look after a run."""
+        self._watched[hash(run_id) % TICK_SLICES][run_id] = run
+
+    def discard(self, run_id: str) -> None:
+        """Look after a run no more."""
+        self._watched[hash(run_id) % TICK_SLICES].pop(run_id, None)
 
     def start(self) -> None:
         """Begin."""
@@ -92,18 +101,16 @@ class Lookout:
 
     async def _send_heartbeats(self) -> None:
         # Spread over time, so that the heartbeats of many runs never hold up an event.
-        ticks = cycle(range(TICK_SLICES))
+        slices = cycle(self._watched)
         loop = asyncio.get_running_loop()
         due = loop.time()
         while True:
             # A process that was frozen doesn't make up for the heartbeats it has missed.
             due = max(due + self._heartbeat_seconds / 2 / TICK_SLICES, loop.time())
             await asyncio.sleep(due - loop.time())
-            now = next(ticks)
-            for run_id, run in tuple(self._watched().items()):
-                if hash(run_id) % TICK_SLICES == now:
-                    with _spare_others(run_id):
-                        run.tick()
+            for run_id, run in tuple(next(slices).items()):
+                with _spare_others(run_id):
+                    run.tick()
 
     async def _look_out(self) -> None:
         # A round's looks are spread over half of its time, so that a thousand quiet runs don't hold up an event either.
@@ -141,7 +148,8 @@ class Lookout:
     def _plan_looks(self, *, must_ask_all: bool) -> Mapping[str, WatchedRun]:
         return {
             run_id: run
-            for run_id, run in self._watched().items()
+            for runs in self._watched
+            for run_id, run in runs.items()
             if (run.is_look_due() or must_ask_all) and not run.is_over
         }
 
