@@ -27,6 +27,7 @@ AUTHORING = {
     "runcast.messages",
     "runcast.registry",
     "runcast.runners",
+    "runcast.signatures",
     "runcast.steps",
     "runcast.threads",
     "runcast.tools",

@@ -119,6 +119,22 @@ def test_arguments_need_names() -> None:
         offer(find)
 
 
+def test_what_a_model_can_not_say_is_no_argument() -> None:
+    """The error names the argument and what to do, in one line."""
+
+    class Own:
+        pass
+
+    def use(thing: Own) -> None:
+        """Use it."""
+
+    with pytest.raises(
+        ConfigurationError, match=r"tool 'use': thing: .*Own can't come from JSON; annotate it"
+    ) as caught:
+        offer(use)
+    assert "\n" not in str(caught.value)
+
+
 def test_built_in_and_own_tools_are_in_one_registry() -> None:
     """A model is offered both; a name is given once."""
     app = Runcast()

@@ -12,6 +12,7 @@ from croniter import croniter
 from runcast.context import RunContext
 from runcast.errors import ConfigurationError, InvalidInputError
 from runcast.records import RunLimit
+from runcast.signatures import make_input_model
 from runcast.threads import SyncRunContext
 
 RunnerFunction = Callable[..., Any]
@@ -161,38 +162,7 @@ def _input_model(name: str, function: RunnerFunction) -> type[pydantic.BaseModel
     if not parameters:
         raise ConfigurationError(f"runner {name!r} must take the run as its first argument")
     _check_run(name, function, parameters[0])
-    fields: dict[str, Any] = {}
-    for parameter in parameters[1:]:
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise ConfigurationError(f"runner {name!r}: {parameter} can't come from JSON; name each argument")
-        if parameter.name.startswith("_"):
-            raise ConfigurationError(f"runner {name!r}: {parameter}: an input's name begins with a letter")
-        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        fields[parameter.name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
-    try:
-        return _make_model(name, fields)
-    except (pydantic.PydanticUserError, TypeError) as error:
-        wrong = next((each for each in parameters[1:] if not _can_be_read(each.name, fields[each.name])), None)
-        if wrong is None:
-            raise ConfigurationError(f"runner {name!r}: {str(error).splitlines()[0]}") from None
-        raise ConfigurationError(
-            f"runner {name!r}: {wrong} can't come from JSON; annotate it as a JSON type, dataclass or a pydantic model"
-        ) from None
-
-
-def _make_model(name: str, fields: Mapping[str, Any]) -> type[pydantic.BaseModel]:
-    config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=False)
-    model: type[pydantic.BaseModel] = pydantic.create_model(f"{name}_input", __config__=config, **fields)
-    model.model_json_schema()  # whoever offers the runner shows it
-    return model
-
-
-def _can_be_read(name: str, field: Any) -> bool:
-    try:
-        _make_model(name, {name: field})
-    except (pydantic.PydanticUserError, TypeError):
-        return False
-    return True
+    return make_input_model(f"runner {name!r}", name, parameters[1:])
 
 
 def _check_run(name: str, function: RunnerFunction, first: inspect.Parameter) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar, overload
 import pydantic
 
 from runcast.errors import ConfigurationError, InvalidInputError, RuncastError, ToolError
+from runcast.signatures import make_input_model
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -142,7 +143,8 @@ class FunctionTool:
         self.description: Final = inspect.getdoc(function) or name
         self._function: Final = function
         self._risk: Final = risk
-        self._model: Final = _input_model(name, function)
+        parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+        self._model: Final = make_input_model(f"tool {name!r}", name, parameters)
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -193,13 +195,3 @@ def _read_risk(name: str) -> Risk:
         return Risk(name)
     except ValueError:
         raise ConfigurationError(f"a tool's risk is one of {', '.join(Risk)}, not {name!r}") from None
-
-
-def _input_model(name: str, function: Callable[..., Any]) -> type[pydantic.BaseModel]:
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(function, eval_str=True).parameters.values():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
-            raise ConfigurationError(f"tool {name!r}: {parameter} can't come from JSON; name each argument")
-        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        fields[parameter.name] = (annotation, ... if parameter.default is parameter.empty else parameter.default)
-    return pydantic.create_model(f"{name}_input", __config__=pydantic.ConfigDict(extra="forbid"), **fields)
