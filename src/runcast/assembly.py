@@ -50,6 +50,9 @@ from runcast.services.undoing import register_undo_runner
 log = get_logger()
 
 _BACKLOG: Final = 4096
+_ACCEPTED_PER_TURN: Final = 4
+"""uvloop accepts one connection per listener in a turn of the event loop. More would hold up events longer."""
+
 _CLOSING_SECONDS: Final = 5
 _READY_CHECK_SECONDS: Final = 0.05
 _REPORTS_PER_HEARTBEAT: Final = 4
@@ -309,7 +312,9 @@ async def _serve(server: uvicorn.Server, settings: Settings, sockets: WebSocketS
     """Serve until cancelled, then say goodbye to the watchers and finish what is being answered."""
     ports = [settings.port, settings.web_port] if settings.web_port else [settings.port]
     listeners = [_listen(settings.host, port, is_shared=settings.gateways > 1) for port in ports]
-    serving = asyncio.create_task(server.serve(sockets=listeners), name="uvicorn")
+    # Fast path: with one listener a storm costs a turn of the loop per connect, see `python -m bench --only storm`.
+    shared = [listener.dup() for listener in listeners for _ in range(_ACCEPTED_PER_TURN - 1)]
+    serving = asyncio.create_task(server.serve(sockets=listeners + shared), name="uvicorn")
     try:
         await asyncio.shield(serving)
     except asyncio.CancelledError:

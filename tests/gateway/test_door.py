@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import pytest
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidHandshake
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from runcast.gateway.door import read_upgrade
-from runcast.gateway.handshakes import negotiate
-from tests.gateway.raw_socket import ACCEPTED, KEY
+from runcast.core.access import Credentials
+from runcast.gateway.door import read_handshake
+from runcast.gateway.handshakes import ParsedHandshake
+from tests.gateway.raw_socket import ACCEPTED, KEY, encode_request
 
 LINE = b"GET /ws/runs/abc?after=1-2 HTTP/1.1\r\n"
 HEADERS = b"Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -28,10 +29,20 @@ HANDSHAKE = (
 
 def test_a_plain_upgrade_is_read() -> None:
     """With what counts of its headers, whatever their case and the blanks around their values."""
-    request = read_upgrade(WHOLE)
-    assert request is not None
-    assert (request.method, request.protocol, request.path) == ("GET", "HTTP/1.1", "/ws/runs/abc?after=1-2")
-    assert dict(request.headers.raw_items()) == {name.lower(): value for name, value in HANDSHAKE}
+    handshake = read_handshake(WHOLE)
+    assert handshake is not None
+    assert (handshake.target, handshake.key) == ("/ws/runs/abc?after=1-2", KEY)
+    assert handshake.credentials == Credentials(host="localhost")
+
+
+def test_a_plain_upgrade_says_where_it_comes_from_and_who_sends_it() -> None:
+    """As a parser would read it."""
+    said = {"origin": "http://localhost:8000", "authorization": "Bearer  a b"}
+    handshake = read_handshake(encode_request("/ws/runs", **said))
+    assert handshake is not None
+    assert handshake.credentials == Credentials(host="127.0.0.1", **said)
+    parsed = ParsedHandshake(Request("/ws/runs", Headers(host="127.0.0.1", **said)))
+    assert (parsed.target, parsed.credentials) == ("/ws/runs", Credentials(host="127.0.0.1", subprotocols=[], **said))
 
 
 @pytest.mark.parametrize(
@@ -57,13 +68,15 @@ def test_a_plain_upgrade_is_read() -> None:
         WHOLE.replace(b"User-Agent: somebody", b"Content-Length: 5"),
         WHOLE.replace(b"User-Agent: somebody", b"transfer-encoding: chunked"),
         WHOLE.replace(b"User-Agent: somebody", b"Upgrade: h2c"),
+        WHOLE.replace(b"User-Agent: somebody", b"host: elsewhere"),
+        WHOLE.replace(b"User-Agent: somebody", b"Sec-WebSocket-Protocol: runcast.v1"),
         WHOLE.replace(b"Upgrade: websocket\r\n", b""),
         WHOLE.replace(b"Connection: Upgrade", b"Connection: keep-alive, Upgrade"),
     ],
 )
 def test_what_is_not_plain_is_not_read(data: bytes) -> None:
     """A parser that knows all of HTTP has to judge it."""
-    assert read_upgrade(data) is None
+    assert read_handshake(data) is None
 
 
 @pytest.mark.parametrize(
@@ -89,20 +102,26 @@ def test_what_is_not_plain_is_not_read(data: bytes) -> None:
 )
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_handshake_is_judged_as_by_websockets(changed: dict[str, str], times: int) -> None:
-    """Also if what is changed is said twice."""
-    headers = Headers()
-    for name, value in [item for item in HANDSHAKE if item[0] not in changed] + [*changed.items()] * times:
-        headers[name] = value
+    """Also if what is changed is said twice. What is read plainly is answered in the very same words."""
+    named = [item for item in HANDSHAKE if item[0] not in changed] + [*changed.items()] * times
+    headers = Headers(named)
     for method, protocol in (("GET", "HTTP/1.1"), ("POST", "HTTP/1.1"), ("GET", "HTTP/1.0")):
         request = Request(path="/ws/runs", headers=headers, method=method, protocol=protocol)
+        lines = [f"{method} /ws/runs {protocol}", *(f"{name}: {value}" for name, value in named), "", ""]
+        plain = read_handshake("\r\n".join(lines).encode())
+        answer = ParsedHandshake(request).answer()
         try:
-            key, _, chosen = ServerProtocol(select_subprotocol=_select).process_request(request)
-        except (InvalidHandshake, ValueError) as error:
-            with pytest.raises(type(error)):
-                negotiate(request)
+            _, _, chosen = ServerProtocol(select_subprotocol=_select).process_request(request)
+        except (InvalidHandshake, ValueError):
+            assert plain is None
+            assert isinstance(answer, Response)
+            assert answer.status_code >= 400
         else:
-            assert (key, chosen) == (ACCEPTED, "runcast.v1" if "runcast.v1" in str(changed) else None)
-            assert negotiate(request) == (key, chosen)
+            assert chosen == ("runcast.v1" if "runcast.v1" in str(changed) else None)
+            assert isinstance(answer, bytes)
+            assert f"\r\nSec-WebSocket-Accept: {ACCEPTED}\r\n".encode() in answer
+            assert (b"Sec-WebSocket-Protocol: runcast.v1\r\n" in answer) == (chosen is not None)
+            assert plain is None or plain.answer() == answer
 
 
 def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:

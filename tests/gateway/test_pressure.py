@@ -13,6 +13,7 @@ from websockets.frames import Frame as ParsedFrame
 from websockets.http11 import Request
 
 from runcast import Runcast
+from runcast.gateway.handshakes import Handshake, ParsedHandshake
 from runcast.gateway.socket import WIRE, GatewaySocket
 from tests.gateway.conftest import Gates
 from tests.gateway.raw_socket import (
@@ -125,13 +126,14 @@ async def test_an_answer_that_waits_is_not_overtaken_by_frames() -> None:
     transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, ours)
     transport.write(waiting)
     taken = GatewaySocket(transport, connections=set())
+    transport.set_protocol(taken)
 
-    async def accept(socket: GatewaySocket, request: Request) -> None:
-        socket.accept(request)
+    def accept(socket: GatewaySocket, handshake: Handshake) -> None:
+        socket.accept(handshake)
 
     lines = encode_request("/").decode().split("\r\n")[1:-2]
     headers = Headers((name, value) for name, _, value in (line.partition(": ") for line in lines))
-    taken.open(Request("/", headers), accept)
+    taken.open(ParsedHandshake(Request("/", headers)), accept)
     assert taken.is_full
     await asyncio.sleep(0)
     received = b""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from runcast.errors import ForbiddenOriginError, RuncastError, UnauthorizedError
 
 SUBPROTOCOL: Final = "runcast.v1"
@@ -31,8 +33,7 @@ LOCAL_USER: Final = Principal("local")
 KEY_HOLDER: Final = Principal("key")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Credentials:
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """What a request says of where it comes from and of who sends it; absent headers are None."""
 
     host: str | None = None

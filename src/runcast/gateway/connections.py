@@ -56,12 +56,24 @@ class Ending(Enum):
 class Connection:
     """One watcher and how it is connected."""
 
-    __slots__ = ("opened_at", "transport", "watcher")
+    __slots__ = ("_connections", "opened_at", "transport", "watcher")
 
-    def __init__(self, watcher: PulledWatcher | PushedWatcher, *, transport: Transport, opened_at: datetime) -> None:
+    def __init__(
+        self,
+        watcher: PulledWatcher | PushedWatcher,
+        *,
+        transport: Transport,
+        opened_at: datetime,
+        connections: "Connections",
+    ) -> None:
         self.watcher: Final = watcher
         self.transport: Final = transport
         self.opened_at: Final = opened_at
+        self._connections: Final = connections
+
+    def close(self) -> None:
+        """End what was opened."""
+        self._connections.close(self)
 
 
 class Connections:
@@ -191,7 +203,7 @@ class Connections:
         self._places += 1
 
     def _add(self, watcher: PulledWatcher | PushedWatcher, transport: Transport) -> Connection:
-        connection = Connection(watcher, transport=transport, opened_at=self._clock())
+        connection = Connection(watcher, transport=transport, opened_at=self._clock(), connections=self)
         self._watching.add(connection)
         self._log.info(_LINES[transport], run_id=watcher.run_id, connections=len(self._watching))
         return connection

@@ -1,65 +1,91 @@
-"""The handshakes of our WebSockets: what a request to open one is answered with. No I/O."""
+"""The handshakes of our WebSockets: what a request to open one says, and what it is answered with. No I/O."""
 
 import logging
-import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
+import msgspec
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidHandshake
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
-from runcast.core.access import SUBPROTOCOL
+from runcast.core.access import SUBPROTOCOL, Credentials
 
 _SWITCHING: Final = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n"
 )
-_KEY: Final = re.compile("[A-Za-z0-9+/]{22}==")  # sixteen bytes
+_PLAINLY_SWITCHING: Final = _SWITCHING + b"\r\n"
 
 
-def answer_handshake(request: Request) -> bytes:
-    """The answer that opens the connection.
+class Handshake(Protocol):
+    """A request to open a WebSocket."""
 
-    Raises:
-        InvalidHandshake, ValueError: it isn't a handshake.
+    @property
+    def target(self) -> str:
+        """Path and query, as they were sent."""
+        ...
 
-    """
-    key, subprotocol = negotiate(request)
-    chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode() if subprotocol else b""
-    return _SWITCHING % key.encode() + chosen + b"\r\n"
+    @property
+    def credentials(self) -> Credentials:
+        """Where it comes from and who sends it."""
+        ...
+
+    def answer(self) -> bytes | Response:
+        """The answer that opens the connection; or one that says why it can't be opened."""
+        ...
 
 
-def refuse_handshake(request: Request) -> Response:
-    """The answer to what isn't a handshake, which says why."""
-    return _handshakes.accept(request)
+class PlainHandshake(msgspec.Struct, frozen=True):
+    """One that is surely right, by a `key` of sixteen bytes, and asks for no subprotocol: mostly they are."""
+
+    target: str
+    credentials: Credentials
+    key: str
+
+    def answer(self) -> bytes:
+        """See `Handshake.answer`."""
+        return _PLAINLY_SWITCHING % accept_key(self.key).encode()
 
 
-def negotiate(request: Request) -> tuple[str, str | None]:
-    """The key's answer and the subprotocol.
+class ParsedHandshake:
+    """Any other: websockets judges it."""
 
-    Raises:
-        InvalidHandshake, ValueError: it isn't a handshake.
+    def __init__(self, request: Request) -> None:
+        self._request: Final = request
 
-    """
-    # Fast path: most handshakes say the same in the same words. For these there is nothing to be parsed, which costs
-    # as much as all the rest of an answer: `python -m bench --only storm`. Any other is websockets' to judge.
-    given = request.headers.get_all
-    keys = given("Sec-WebSocket-Key")
-    if (
-        request.method == "GET"
-        and request.protocol == "HTTP/1.1"
-        and given("Connection") == ["Upgrade"]
-        and given("Upgrade") == ["websocket"]
-        and given("Sec-WebSocket-Version") == ["13"]
-        and not given("Sec-WebSocket-Protocol")
-        and len(given("Origin")) <= 1
-        and len(keys) == 1
-        and _KEY.fullmatch(keys[0])
-    ):
-        return accept_key(keys[0]), None
-    key, _, subprotocol = _handshakes.process_request(request)
-    return key, subprotocol
+    @property
+    def target(self) -> str:
+        """See `Handshake.target`."""
+        return self._request.path
+
+    @property
+    def credentials(self) -> Credentials:
+        """See `Handshake.credentials`."""
+        headers = self._request.headers
+        return Credentials(
+            host=_first(headers, "Host"),
+            origin=_first(headers, "Origin"),
+            authorization=_first(headers, "Authorization"),
+            subprotocols=[
+                name.strip() for offered in headers.get_all("Sec-WebSocket-Protocol") for name in offered.split(",")
+            ],
+        )
+
+    def answer(self) -> bytes | Response:
+        """See `Handshake.answer`."""
+        try:
+            key, _, subprotocol = _handshakes.process_request(self._request)
+        except (InvalidHandshake, ValueError):
+            return _handshakes.accept(self._request)
+        chosen = b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode() if subprotocol else b""
+        return _SWITCHING % key.encode() + chosen + b"\r\n"
+
+
+def _first(headers: Headers, name: str) -> str | None:
+    return next(iter(headers.get_all(name)), None)
 
 
 def _select(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:

@@ -12,9 +12,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
+from runcast.gateway.handshakes import ParsedHandshake
 from runcast.gateway.socket import GatewaySocket, Handler
 
-WANTED_HEADERS: Final = frozenset(
+_WANTED_HEADERS: Final = frozenset(
     {
         b"authorization",
         b"connection",
@@ -55,7 +56,7 @@ class GatewayHttpProtocol(HttpToolsProtocol):
         self.connections.discard(self)
         headers = Headers()
         for name, value in self.scope["headers"]:
-            if name in WANTED_HEADERS:
+            if name in _WANTED_HEADERS:
                 headers[name.decode("ascii")] = value.decode("latin-1")
         request = Request(
             path=self.url.decode("ascii", "replace"),
@@ -64,7 +65,8 @@ class GatewayHttpProtocol(HttpToolsProtocol):
             protocol=f"HTTP/{self.scope['http_version']}",
         )
         socket = GatewaySocket(self.transport, connections=self.connections)
-        socket.open(request, self._handler, early=self._received[_end_of_request() :])
+        self.transport.set_protocol(socket)
+        socket.open(ParsedHandshake(request), self._handler, early=self._received[_end_of_request() :])
 
 
 def _end_of_request() -> int:

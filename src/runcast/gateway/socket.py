@@ -20,13 +20,12 @@ from enum import IntEnum
 from struct import Struct
 from typing import Any, Final, NamedTuple, Protocol, cast
 
-from websockets.exceptions import InvalidHandshake
 from websockets.frames import CloseCode, Frame, Opcode
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 from websockets.protocol import SERVER, State
 from websockets.protocol import Protocol as Parser
 
-from runcast.gateway.handshakes import answer_handshake, refuse_handshake
+from runcast.gateway.handshakes import Handshake
 from runcast.logs import get_logger
 
 log = get_logger()
@@ -123,9 +122,9 @@ class Pushed(Protocol):
         ...
 
 
-Handler = Callable[["GatewaySocket", Request], Coroutine[Any, Any, None] | None]
-"""Called with a connection's request: accepts or rejects it, then serves it or has it served. What it returns is left
-to be awaited, in a task."""
+Handler = Callable[["GatewaySocket", Handshake], Coroutine[Any, Any, None] | None]
+"""Called with a connection's handshake: accepts or rejects it at once, then serves it or has it served. What it returns
+is left to be awaited, in a task."""
 
 
 class Stage(IntEnum):
@@ -159,6 +158,8 @@ class GatewaySocket(asyncio.Protocol):
         "is_full",
     )
 
+    wire: Final = WIRE  # our kind of transport
+
     def __init__(self, transport: asyncio.Transport, *, connections: set[Any]) -> None:
         self.is_full = False  # whether the transport has more than enough to send
         self.fd = -1  # what the transport writes to, if that may be done past it
@@ -176,11 +177,7 @@ class GatewaySocket(asyncio.Protocol):
         self._on_gone: Callable[[], None] | None = None
         self._drained: asyncio.Event | None = None  # None until somebody waits for it
         self._timer: asyncio.TimerHandle | None = None
-
-    @property
-    def wire(self) -> WebSocketWire:
-        """Our kind of transport."""
-        return WIRE
+        connections.add(self)
 
     def write(self, piece: bytes) -> None:
         """Give a piece to the transport, unless nothing may be said any more."""
@@ -190,34 +187,34 @@ class GatewaySocket(asyncio.Protocol):
             piece, self._head = self._head + piece, b""
         self._transport.write(piece)
 
-    def open(self, request: Request, handler: Handler, *, early: bytes = b"") -> None:
-        """Begin: take the transport over with what has come behind the request, and ask the handler."""
-        self._transport.set_protocol(self)
+    def open(self, handshake: Handshake, handler: Handler, *, early: bytes = b"") -> None:
+        """Begin, with what has come behind the handshake, and ask the handler. The transport's protocol is this."""
+        transport = self._transport
         # Whatever waits makes us full: then a socket that isn't has nothing waiting. An answer to a request before this
         # one may wait already, and who was told of it is the HTTP protocol.
-        self._transport.set_write_buffer_limits(high=0)
-        self.is_full = self._transport.get_write_buffer_size() > 0
-        if _CAN_WRITE_PAST and self._transport.get_extra_info("sslcontext") is None:
-            self.fd = self._transport.get_extra_info("socket").fileno()
-        self._connections.add(self)
-        self._receive_early(early)
+        transport.set_write_buffer_limits(high=0)
+        self.is_full = transport.get_write_buffer_size() > 0
+        if _CAN_WRITE_PAST and transport.get_extra_info("sslcontext") is None:
+            self.fd = transport.get_extra_info("socket").fileno()
+        if early:
+            self._receive_early(early)
         try:
-            left = handler(self, request)
+            left = handler(self, handshake)
         except Exception as error:  # noqa: BLE001 - whatever it was, the peer is told
             self._fail(error)
             return
         if left is not None:
             self._task = asyncio.create_task(left, name="websocket")
             self._task.add_done_callback(self._end_task)
+        self._begin()
 
-    def accept(self, request: Request) -> Response | None:
+    def accept(self, handshake: Handshake) -> Response | None:
         """Answer the handshake: the connection stands. Or why it can't: the caller is to reject it."""
-        try:
-            self._head = answer_handshake(request)
-        except (InvalidHandshake, ValueError):
-            return refuse_handshake(request)
+        answer = handshake.answer()
+        if isinstance(answer, Response):
+            return answer
+        self._head = answer
         self._stage = Stage.OPEN
-        asyncio.get_running_loop().call_soon(self._begin)
         return None
 
     def reject(self, response: Response) -> None:
@@ -350,7 +347,7 @@ class GatewaySocket(asyncio.Protocol):
     def _begin(self) -> None:
         """Write the handshake's answer if nothing has taken it along, and hear what came before it.
 
-        Not in the handler's task: what was said may end the connection, and then the handler has to be told.
+        Not in the handler: what was said may end the connection, and then the handler has to be told.
         """
         if self._transport.is_closing():
             return

@@ -11,10 +11,11 @@ from urllib.parse import unquote
 
 from starlette.responses import JSONResponse
 from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 
-from runcast.core.access import AccessPolicy, Credentials
+from runcast.core.access import AccessPolicy
 from runcast.errors import RuncastError
+from runcast.gateway.handshakes import Handshake
 from runcast.gateway.problems import problem, problem_of
 from runcast.gateway.socket import GatewaySocket
 from runcast.gateway.tags import RunTags
@@ -31,26 +32,26 @@ class Upgrades:
         self._sockets: Final = sockets
         self._tags: Final = tags
 
-    def __call__(self, socket: GatewaySocket, request: Request) -> Coroutine[Any, Any, None] | None:
+    def __call__(self, socket: GatewaySocket, handshake: Handshake) -> Coroutine[Any, Any, None] | None:
         """See `Handler`: answer the request, and serve what it asks for."""
-        path, _, query = request.path.partition("?")
+        path, _, query = handshake.target.partition("?")
         before, _, run_id = unquote(path).partition(f"{RUNS_PATH}/")
         has_run = not before and bool(run_id) and "/" not in run_id
-        if (refusal := self._refuse(request)) is not None:
+        if (refusal := self._refuse(handshake)) is not None:
             socket.reject(refusal)
         elif has_run:
-            if _accept(socket, request):
+            if _accept(socket, handshake):
                 return self._sockets.open_run(socket, run_id, query)
         elif path == RUNS_PATH:
             socket.listen()
-            if _accept(socket, request):
+            if _accept(socket, handshake):
                 return self._sockets.open_runs(socket, self._tags)
         else:
             socket.reject(_as_response(_not_found(path)))
         return None
 
-    def _refuse(self, request: Request) -> Response | None:
-        credentials = _credentials_in(request.headers)
+    def _refuse(self, handshake: Handshake) -> Response | None:
+        credentials = handshake.credentials
         refusal = self._policy.check_origin(credentials)
         if refusal is None:
             principal = self._policy.identify(credentials)
@@ -58,8 +59,8 @@ class Upgrades:
         return None if refusal is None else _as_response(problem_of(refusal))
 
 
-def _accept(socket: GatewaySocket, request: Request) -> bool:
-    refusal = socket.accept(request)
+def _accept(socket: GatewaySocket, handshake: Handshake) -> bool:
+    refusal = socket.accept(handshake)
     if refusal is None:
         return True
     detail = (refusal.body or b"").decode(errors="replace").strip()
@@ -69,21 +70,6 @@ def _accept(socket: GatewaySocket, request: Request) -> bool:
             answer.headers[name] = value
     socket.reject(_as_response(answer))
     return False
-
-
-def _credentials_in(headers: Headers) -> Credentials:
-    return Credentials(
-        host=_first(headers, "Host"),
-        origin=_first(headers, "Origin"),
-        authorization=_first(headers, "Authorization"),
-        subprotocols=[
-            name.strip() for offered in headers.get_all("Sec-WebSocket-Protocol") for name in offered.split(",")
-        ],
-    )
-
-
-def _first(headers: Headers, name: str) -> str | None:
-    return next(iter(headers.get_all(name)), None)
 
 
 def _not_found(path: str) -> JSONResponse:

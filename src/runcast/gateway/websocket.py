@@ -34,7 +34,7 @@ from runcast.services.watcher import PulledWatcher, PushedWatcher
 
 log = get_logger()
 
-_ONLY_AFTER: Final = re.compile("after=([0-9]+(?:-[0-9]+)?)")
+_ONLY_AFTER: Final = re.compile("after=([0-9]{1,15})-([0-9]{1,15})")  # below `MAX_SEQ`, each
 _TRUE: Final = frozenset({"1", "true"})
 
 
@@ -92,7 +92,7 @@ class WebSocketService:
     def _follow(
         self, socket: GatewaySocket, connection: Connection, watcher: PushedWatcher, beginning: "_Beginning"
     ) -> Coroutine[Any, Any, None] | None:
-        socket.push(watcher, on_gone=lambda: self.connections.close(connection))
+        socket.push(watcher, on_gone=connection.close)
         if beginning.is_from_snapshot:
             return watcher.start_from_snapshot()
         watcher.start()
@@ -157,7 +157,7 @@ class _Beginning(NamedTuple):
         if not query:
             return cls(START, is_from_snapshot=False)
         if plain := _ONLY_AFTER.fullmatch(query):
-            return cls(Cursor.parse(plain[1]), is_from_snapshot=False)
+            return cls(Cursor(int(plain[1]), int(plain[2])), is_from_snapshot=False)
         return cls.read(QueryParams(query))
 
     @classmethod
