@@ -1,6 +1,6 @@
 """Who holds a run: how a worker takes it, how it is taken from a dead one, and the leases that tell them apart."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -11,18 +11,29 @@ from runcast.backends.sql.archive import archive
 from runcast.backends.sql.limits import is_full
 from runcast.backends.sql.requests import due_when_parked, is_answered
 from runcast.backends.sql.schema import UtcTime, requests, runs, workers
-from runcast.backends.sql.writing import change_run, cut_steps_short, find_run, is_led, lock_run, upsert
+from runcast.backends.sql.statement import Statement, any_of
+from runcast.backends.sql.writing import change_run, cut_steps_short, is_led, lock_run, read_run, upsert
 from runcast.core.lifecycle import HELD_BY_WORKER, PARKABLE, is_held
 from runcast.events import LoggedEvent, RunStatus
 from runcast.records import Attention, Claim, Run, StatusChange
 
 _FORGET_WORKERS_AFTER: Final = timedelta(days=1)
 _PUT_WORKER: Final = upsert(workers)
-_HELD: Final = sorted(status.value for status in HELD_BY_WORKER)
+_FORGET_WORKERS: Final = Statement(delete(workers).where(workers.c.lease_until < bindparam("before")))
+_FORGET_WORKER: Final = Statement(delete(workers).where(workers.c.id == bindparam("worker")))
+
+
+def _list_held(condition: ColumnElement[bool]) -> Statement:
+    is_held_by = runs.c.worker_id == bindparam("worker")
+    return Statement(select(runs.c.id).where(is_held_by, any_of(runs.c.status, HELD_BY_WORKER), condition))
+
+
+_LIST_CANCELED: Final = _list_held(runs.c.cancel_requested_at.is_not(None))
+_LIST_ANSWERED: Final = _list_held(exists().where(requests.c.run_id == runs.c.id, is_answered()))
 
 _NOW: Final = bindparam("now", type_=UtcTime)
 _TOLD: Final = bindparam("told", type_=BigInteger)
-_CLAIM_NEW: Final = (
+_CLAIM_NEW: Final = Statement(
     update(runs)
     .where(runs.c.id == bindparam("run"), runs.c.status == RunStatus.QUEUED.value, runs.c.attempt == 0)
     .where(runs.c.concurrency_key.is_(None))
@@ -46,8 +57,8 @@ def claim_run(
 ) -> Claim | None:
     """See `RunStore.claim_run`. Fast path: a run without a limit that nobody has held is taken by one UPDATE."""
     taken = {"run": run_id, "worker": worker_id, "now": now, "told": 0 if tell is None else 1}
-    if connection.execute(_CLAIM_NEW, taken).rowcount == 1:
-        return _told(connection, find_run(connection, run_id), RunStatus.QUEUED, tell)
+    if _CLAIM_NEW.run(connection, taken) == 1:
+        return _told(connection, read_run(connection, run_id), RunStatus.QUEUED, tell)
     run = lock_run(connection, run_id)
     if run is None or not _is_claimable(connection, run, worker_id, now=now):
         return None
@@ -77,17 +88,15 @@ def take_from_dead(connection: Connection, run_id: str, decide: Decide, *, now: 
 
 def renew_lease(connection: Connection, worker_id: str, *, until: datetime) -> Attention:
     """See `RunStore.renew_lease`. Rows of workers long dead go: no row says the same as a lease that has run out."""
-    connection.execute(_PUT_WORKER[connection.dialect.name], {"id": worker_id, "lease_until": until})
-    connection.execute(delete(workers).where(workers.c.lease_until < until - _FORGET_WORKERS_AFTER))
-    return Attention(
-        canceled=_list_held(connection, worker_id, runs.c.cancel_requested_at.is_not(None)),
-        answered=_list_held(connection, worker_id, exists().where(requests.c.run_id == runs.c.id, is_answered())),
-    )
+    _PUT_WORKER.run(connection, {"id": worker_id, "lease_until": until})
+    _FORGET_WORKERS.run(connection, {"before": until - _FORGET_WORKERS_AFTER})
+    canceled, answered = (listed.all(connection, {"worker": worker_id}) for listed in (_LIST_CANCELED, _LIST_ANSWERED))
+    return Attention(canceled=[run_id for (run_id,) in canceled], answered=[run_id for (run_id,) in answered])
 
 
 def end_lease(connection: Connection, worker_id: str) -> None:
     """See `RunStore.end_lease`."""
-    connection.execute(delete(workers).where(workers.c.id == worker_id))
+    _FORGET_WORKER.run(connection, {"worker": worker_id})
 
 
 def _told(connection: Connection, run: Run, previous: RunStatus, tell: Tell | None) -> Claim:
@@ -135,8 +144,3 @@ def _values_of_loss(run: Run, change: StatusChange, event: LoggedEvent, *, now: 
         "ended_at": now if change.status.is_final else None,
         "changed_at": now,
     }
-
-
-def _list_held(connection: Connection, worker_id: str, condition: ColumnElement[bool]) -> Sequence[str]:
-    held = select(runs.c.id).where(runs.c.worker_id == worker_id, runs.c.status.in_(_HELD), condition)
-    return connection.execute(held).scalars().all()

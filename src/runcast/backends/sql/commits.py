@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Update, bindparam, case, func, or_, select, update
+from sqlalchemy import BigInteger, Connection, bindparam, case, func, not_, or_, select, update
 
 from runcast.backends.sql import rows
 from runcast.backends.sql.archive import archive
 from runcast.backends.sql.requests import put_requests, wake_if_answered
 from runcast.backends.sql.schema import JsonText, UtcTime, events, memos, runs, steps
+from runcast.backends.sql.statement import Statement, any_of
 from runcast.backends.sql.writing import lock_run, upsert
 from runcast.core.lifecycle import PARKABLE, is_parked, is_run_transition
 from runcast.errors import IllegalCommitError, StaleAttemptError
@@ -17,12 +18,15 @@ from runcast.records import Commit, Run, StatusChange
 
 _PUT_STEPS: Final = upsert(steps)
 _PUT_MEMOS: Final = upsert(memos)
+_READ_BODY: Final = Statement(
+    select(events.c.body).where(events.c.run_id == bindparam("run"), events.c.seq == bindparam("seq"))
+)
 
 
-def _commit_statement(after: RunStatus | None, *, parks: bool = False) -> Update:
+def _commit_statement(after: RunStatus | None, *, parks: bool = False) -> Statement:
     """The compare-and-set of `commit`, for a new status or none: what may not be is in no row that it finds."""
     open_statuses = [status for status in RunStatus if not status.is_final]
-    before = [status.value for status in open_statuses if after in (None, status) or is_run_transition(status, after)]
+    before = [status for status in open_statuses if after in (None, status) or is_run_transition(status, after)]
     last_seq = bindparam("to_seq", type_=BigInteger)
     is_news = runs.c.last_seq < last_seq
     values: dict[str, Any] = {
@@ -34,10 +38,10 @@ def _commit_statement(after: RunStatus | None, *, parks: bool = False) -> Update
     if parks:
         values["worker_id"] = None
     # Nobody holds a parked run, so nobody may write for it.
-    is_anybodys = or_(runs.c.worker_id.is_not(None), runs.c.status.not_in([status.value for status in PARKABLE]))
-    return (
+    is_anybodys = or_(runs.c.worker_id.is_not(None), not_(any_of(runs.c.status, PARKABLE)))
+    return Statement(
         update(runs)
-        .where(runs.c.id == bindparam("run"), runs.c.attempt == bindparam("fence"), runs.c.status.in_(before))
+        .where(runs.c.id == bindparam("run"), runs.c.attempt == bindparam("fence"), any_of(runs.c.status, before))
         .where(runs.c.last_seq >= bindparam("from_seq", type_=BigInteger) - 1, is_anybodys)
         .values(values)
     )
@@ -76,23 +80,22 @@ def commit(connection: Connection, commit: Commit) -> None:
     parameters = {"run": commit.run_id, "fence": commit.attempt, **_span(commit.events)}
     if change is not None:
         parameters |= _parameters_of(change)
-    if connection.execute(_statement_for(change), parameters).rowcount == 0:
+    if _statement_for(change).run(connection, parameters) == 0:
         _explain_refusal(connection, commit)
         return
     archive(connection, commit.run_id, commit.events)
-    dialect = connection.dialect.name
     if commit.steps:
-        connection.execute(_PUT_STEPS[dialect], [rows.row_of_step(step) for step in commit.steps])
+        _PUT_STEPS.run_each(connection, [rows.row_of_step(step) for step in commit.steps])
     if commit.memos:
         values = [{"run_id": commit.run_id, "key": memo.key, "value": memo.value} for memo in commit.memos]
-        connection.execute(_PUT_MEMOS[dialect], values)
+        _PUT_MEMOS.run_each(connection, values)
     if commit.requests:
         put_requests(connection, commit.requests)
     if change is not None and (change.is_parked or change.status is RunStatus.RETRYING):
         wake_if_answered(connection, commit.run_id, now=change.at)
 
 
-def _statement_for(change: StatusChange | None) -> Update:
+def _statement_for(change: StatusChange | None) -> Statement:
     if change is None:
         return _COMMIT[None]
     if not change.is_parked:
@@ -141,5 +144,5 @@ def _is_repeated(connection: Connection, commit: Commit, change: StatusChange, r
         return change.is_parked and run.worker_id is None and run.attempt == commit.attempt
     if commit.events[-1].cursor != run.last:
         return False
-    last = select(events.c.body).where(events.c.run_id == run.id, events.c.seq == run.last.seq)
-    return bool(connection.execute(last).scalar_one() == commit.events[-1].raw)
+    last = _READ_BODY.first(connection, {"run": run.id, "seq": run.last.seq})
+    return last is not None and last[0] == commit.events[-1].raw

@@ -2,37 +2,37 @@
 
 from typing import Final
 
-from sqlalchemy import Connection, case, select
+from sqlalchemy import Connection, bindparam, case, or_, select
 
 from runcast.backends.sql import rows
 from runcast.backends.sql.archive import archive
 from runcast.backends.sql.limits import refuse_if_full
 from runcast.backends.sql.schema import run_tags, runs
-from runcast.backends.sql.writing import INSERTS, find_run
+from runcast.backends.sql.statement import Statement
+from runcast.backends.sql.writing import insert_new, read_run
 from runcast.events import LoggedEvent
 from runcast.records import NewRun, Run
 
-_ADD_RUN: Final = {name: insert(runs).on_conflict_do_nothing() for name, insert in INSERTS.items()}
-_ADD_TAGS: Final = {name: insert(run_tags).on_conflict_do_nothing() for name, insert in INSERTS.items()}
+_ADD_RUN: Final = insert_new(runs, without=rows.UNBORN)
+_ADD_TAG: Final = insert_new(run_tags)
+# Should the id be one run's and the key another's, the id is the closer name. A key that isn't given is NULL: no run's.
+_IS_SAME: Final = runs.c.id == bindparam("run")
+_FIND_KNOWN: Final = Statement(
+    select(*rows.RUN_COLUMNS)
+    .where(or_(_IS_SAME, runs.c.idempotency_key == bindparam("key")))
+    .order_by(case((_IS_SAME, 0), else_=1))
+    .limit(1)
+)
 
 
 def create_run(connection: Connection, run: NewRun, first: LoggedEvent) -> tuple[Run, bool]:
     """See `RunStore.create_run`."""
-    dialect = connection.dialect.name
-    is_new = connection.execute(_ADD_RUN[dialect], rows.row_of_new(run, first)).rowcount == 1
-    if is_new:
-        if run.limit is not None and run.is_rejected_when_full:
-            refuse_if_full(connection, run.limit)
-        if run.tags:
-            connection.execute(_ADD_TAGS[dialect], [{"run_id": run.id, "tag": tag} for tag in run.tags])
-        archive(connection, run.id, [first])
-        return find_run(connection, run.id), True
-    return _known_run(connection, run), False
-
-
-def _known_run(connection: Connection, run: NewRun) -> Run:
-    is_same = runs.c.id == run.id
-    is_known = is_same | (runs.c.idempotency_key == run.idempotency_key) if run.idempotency_key else is_same
-    # Should the id be one run's and the key another's, the id is the closer name.
-    found = select(*rows.RUN_COLUMNS).where(is_known).order_by(case((is_same, 0), else_=1)).limit(1)
-    return rows.run_of(connection.execute(found).one())
+    if _ADD_RUN.run(connection, rows.row_of_new(run, first)) == 0:
+        known = _FIND_KNOWN.all(connection, {"run": run.id, "key": run.idempotency_key})
+        return rows.run_of(known[0]), False
+    if run.limit is not None and run.is_rejected_when_full:
+        refuse_if_full(connection, run.limit)
+    if run.tags:
+        _ADD_TAG.run_each(connection, [{"run_id": run.id, "tag": tag} for tag in run.tags])
+    archive(connection, run.id, [first])
+    return read_run(connection, run.id), True

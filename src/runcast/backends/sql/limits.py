@@ -4,16 +4,29 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Subquery, and_, func, or_, select, text
+from sqlalchemy import Connection, Subquery, and_, bindparam, func, or_, select, text
 
 from runcast.backends.sql import rows
 from runcast.backends.sql.schema import runs
+from runcast.backends.sql.statement import Statement, any_of
 from runcast.errors import LimitReachedError
 from runcast.events import FINAL_STATUSES, RunStatus
 from runcast.records import Run, RunLimit
 
-_OPEN: Final = sorted(status.value for status in RunStatus if status not in FINAL_STATUSES)
-_IS_UNDER_WAY: Final = and_(runs.c.attempt > 0, runs.c.status.in_(_OPEN))
+_IS_OPEN: Final = any_of(runs.c.status, [status for status in RunStatus if status not in FINAL_STATUSES])
+_IS_UNDER_WAY: Final = and_(runs.c.attempt > 0, _IS_OPEN)
+_HAS_KEY: Final = runs.c.concurrency_key == bindparam("key")
+_COUNT_UNDER_WAY: Final = Statement(select(func.count()).where(_HAS_KEY, _IS_UNDER_WAY))
+_COUNT_OPEN: Final = Statement(select(func.count()).where(_HAS_KEY, _IS_OPEN))
+_LIST_OPEN: Final = Statement(select(runs.c.id).where(_HAS_KEY, _IS_OPEN).order_by(runs.c.created_at, runs.c.id))
+# Nothing is due before a time that isn't given: it is NULL.
+_IS_DUE: Final = and_(runs.c.status == RunStatus.DELAYED.value, runs.c.due_at <= bindparam("now"))
+_FIND_NEXT: Final = Statement(
+    select(*rows.RUN_COLUMNS)
+    .where(_HAS_KEY, runs.c.attempt == 0, or_(runs.c.status == RunStatus.QUEUED.value, _IS_DUE))
+    .order_by(runs.c.priority.desc(), runs.c.created_at, runs.c.id)
+    .limit(1)
+)
 _LOCK_KEY: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))")
 
 
@@ -26,27 +39,21 @@ def is_full(connection: Connection, limit: RunLimit) -> bool:
 def refuse_if_full(connection: Connection, limit: RunLimit) -> None:
     """Raise `LimitReachedError` if, with the run just added, more have not ended than may be under way."""
     _lock(connection, limit.key)
-    unended = select(func.count()).where(runs.c.concurrency_key == limit.key, runs.c.status.in_(_OPEN))
-    if connection.execute(unended).scalar_one() > limit.most:
+    [(unended,)] = _COUNT_OPEN.all(connection, {"key": limit.key})
+    if unended > limit.most:
         raise LimitReachedError(limit.key, limit.most)
 
 
 def find_next(connection: Connection, limit_key: str, *, now: datetime | None = None) -> Run | None:
     """See `RunStore.find_next`."""
-    is_ready: ColumnElement[bool] = runs.c.status == RunStatus.QUEUED.value
-    if now is not None:
-        is_ready = or_(is_ready, and_(runs.c.status == RunStatus.DELAYED.value, runs.c.due_at <= now))
-    waiting = select(*rows.RUN_COLUMNS).where(runs.c.concurrency_key == limit_key, runs.c.attempt == 0, is_ready)
-    ordered = waiting.order_by(runs.c.priority.desc(), runs.c.created_at, runs.c.id).limit(1)
-    row = connection.execute(ordered).one_or_none()
+    row = _FIND_NEXT.first(connection, {"key": limit_key, "now": now})
     run = None if row is None else rows.run_of(row)
     return run if run and run.limit and _count(connection, limit_key) < run.limit.most else None
 
 
 def list_under_way(connection: Connection, limit_key: str) -> Sequence[str]:
     """See `RunStore.list_under_way`."""
-    unended = select(runs.c.id).where(runs.c.concurrency_key == limit_key, runs.c.status.in_(_OPEN))
-    return connection.execute(unended.order_by(runs.c.created_at, runs.c.id)).scalars().all()
+    return [run_id for (run_id,) in _LIST_OPEN.all(connection, {"key": limit_key})]
 
 
 def count_by_key() -> Subquery:
@@ -63,5 +70,6 @@ def _lock(connection: Connection, limit_key: str) -> None:
 
 
 def _count(connection: Connection, limit_key: str) -> int:
-    under_way = select(func.count()).where(runs.c.concurrency_key == limit_key, _IS_UNDER_WAY)
-    return connection.execute(under_way).scalar_one()
+    [(under_way,)] = _COUNT_UNDER_WAY.all(connection, {"key": limit_key})
+    count: int = under_way
+    return count

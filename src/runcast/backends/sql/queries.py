@@ -3,10 +3,25 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, func, literal, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    exists,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
 
 from runcast.backends.sql import rows
-from runcast.backends.sql.schema import events, memos, run_tags, runs, steps
+from runcast.backends.sql.schema import PlainText, events, memos, run_tags, runs, steps
+from runcast.backends.sql.statement import Statement, any_of
+from runcast.backends.sql.writing import find_run
 from runcast.core.lifecycle import PARKABLE
 from runcast.errors import InvalidInputError, StaleAttemptError
 from runcast.events import UNKNOWN_ATTEMPT, Cursor, LoggedEvent, RunStatus
@@ -16,90 +31,111 @@ MAX_SEARCH_CHARS: Final = 1_000
 """The longest text that is searched for; SQLite's own limit for a pattern is 50,000 bytes."""
 
 _IDS_PER_QUERY: Final = 1_000
+_RUN: Final = bindparam("run", type_=PlainText)
+
+_NEWEST: Final = select(*rows.RUN_COLUMNS).order_by(runs.c.created_at.desc(), runs.c.id.desc())
+_COUNT_RUNS: Final = Statement(select(runs.c.status, func.count()).group_by(runs.c.status))
+_LIST_STEPS: Final = Statement(
+    select(*rows.STEP_COLUMNS).where(steps.c.run_id == _RUN).order_by(steps.c.index, steps.c.id)
+)
+_LIST_CHILDREN: Final = Statement(
+    select(*rows.RUN_COLUMNS).where(runs.c.parent_id == _RUN).order_by(runs.c.created_at, runs.c.id)
+)
+_READ_MEMOS: Final = Statement(select(memos.c.key, memos.c.value).where(memos.c.run_id == _RUN).order_by(memos.c.key))
+_CHECK_ATTEMPT: Final = Statement(
+    select(runs.c.id).where(
+        runs.c.id == _RUN,
+        runs.c.attempt == bindparam("attempt"),
+        or_(runs.c.worker_id.is_not(None), not_(any_of(runs.c.status, PARKABLE))),
+    )
+)
+_HEADS: Final = select(runs.c.id, runs.c.last_attempt, runs.c.last_seq, runs.c.status)
+_READ_HEAD: Final = Statement(_HEADS.where(runs.c.id == _RUN))
+_READ_HEADS: Final = _HEADS.where(runs.c.id.in_(bindparam("runs", expanding=True)))
+_PING: Final = Statement(select(literal(1)))
+
+# Attempts never go down along an archive, so what lies after a cursor is one stretch of seqs, up to the end.
+_SEQ: Final = bindparam("seq", type_=BigInteger)
+_ATTEMPT: Final = bindparam("attempt", type_=BigInteger)
+_AFTER: Final = select(events.c.body).where(events.c.run_id == _RUN).order_by(events.c.seq)
+_SEQ_BEFORE: Final = (
+    select(events.c.seq)
+    .where(events.c.run_id == _RUN, events.c.seq <= _SEQ, events.c.attempt <= _ATTEMPT)
+    .order_by(events.c.seq.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+"""The seq after which the stretch begins: the cursor's own, or a lower one if a later attempt took its place."""
+
+_LIMIT: Final = bindparam("limit", type_=Integer)
+_READ_AFTER_SEQ: Final = Statement(_AFTER.where(events.c.seq > _SEQ).limit(_LIMIT))
+_READ_AFTER_CURSOR: Final = Statement(
+    _AFTER.where(events.c.seq > func.coalesce(_SEQ_BEFORE, 0), events.c.attempt >= _ATTEMPT).limit(_LIMIT)
+)
 
 
 def get_run(connection: Connection, run_id: str) -> Run | None:
     """See `RunStore.get_run`."""
-    row = connection.execute(select(*rows.RUN_COLUMNS).where(runs.c.id == run_id)).one_or_none()
-    return None if row is None else rows.run_of(row)
+    return find_run(connection, run_id)
 
 
 def list_runs(connection: Connection, where: RunFilter, *, limit: int, before: str | None) -> RunPage:
     """See `RunStore.list_runs`."""
     conditions = [*_conditions(where), *_after_page(connection, before)]
-    newest = select(*rows.RUN_COLUMNS).where(*conditions).order_by(runs.c.created_at.desc(), runs.c.id.desc())
-    found = [rows.run_of(row) for row in connection.execute(newest.limit(limit + 1))]
+    found = [rows.run_of(row) for row in connection.execute(_NEWEST.where(*conditions).limit(limit + 1))]
     page = found[:limit]
     return RunPage(page, next_before=page[-1].id if page and len(found) > limit else None)
 
 
 def count_runs(connection: Connection) -> Mapping[str, int]:
     """See `RunStore.count_runs`."""
-    counted = select(runs.c.status, func.count().label("total")).group_by(runs.c.status)
-    return {row.status: row.total for row in connection.execute(counted)}
+    return dict(_COUNT_RUNS.all(connection, {}))
 
 
 def list_steps(connection: Connection, run_id: str) -> Sequence[Step]:
     """See `RunStore.list_steps`."""
-    ordered = select(*rows.STEP_COLUMNS).where(steps.c.run_id == run_id).order_by(steps.c.index, steps.c.id)
-    return [rows.step_of(row) for row in connection.execute(ordered)]
+    return [rows.step_of(row) for row in _LIST_STEPS.all(connection, {"run": run_id})]
 
 
 def list_children(connection: Connection, run_id: str) -> Sequence[Run]:
     """See `RunStore.list_children`."""
-    children = select(*rows.RUN_COLUMNS).where(runs.c.parent_id == run_id).order_by(runs.c.created_at, runs.c.id)
-    return [rows.run_of(row) for row in connection.execute(children)]
+    return [rows.run_of(row) for row in _LIST_CHILDREN.all(connection, {"run": run_id})]
 
 
 def read_memos(connection: Connection, run_id: str) -> Mapping[str, Any]:
     """See `RunStore.read_memos`."""
-    kept = select(memos.c.key, memos.c.value).where(memos.c.run_id == run_id).order_by(memos.c.key)
-    return {row.key: row.value for row in connection.execute(kept)}
+    return dict(_READ_MEMOS.all(connection, {"run": run_id}))
 
 
 def read_events(connection: Connection, run_id: str, after: Cursor, *, limit: int) -> Sequence[LoggedEvent]:
-    """See `RunStore.read_events`.
-
-    Attempts never go down along an archive, so what lies after a cursor is one stretch of seqs, up to the end.
-    """
-    conditions = [events.c.run_id == run_id, events.c.seq > _seq_before(connection, run_id, after)]
-    if after.attempt != UNKNOWN_ATTEMPT:
-        conditions.append(events.c.attempt >= after.attempt)
-    bodies = select(events.c.body).where(*conditions).order_by(events.c.seq).limit(limit)
-    return [rows.event_of(body) for body in connection.execute(bodies).scalars()]
+    """See `RunStore.read_events`."""
+    place = {"run": run_id, "seq": after.seq, "limit": limit}
+    if after.attempt == UNKNOWN_ATTEMPT:
+        bodies = _READ_AFTER_SEQ.all(connection, place)
+    else:
+        bodies = _READ_AFTER_CURSOR.all(connection, {**place, "attempt": after.attempt})
+    return [rows.event_of(body) for (body,) in bodies]
 
 
 def check_attempt(connection: Connection, run_id: str, attempt: int) -> None:
     """See `RunStore.check_attempt`."""
-    is_parked = and_(runs.c.status.in_(sorted(status.value for status in PARKABLE)), runs.c.worker_id.is_(None))
-    held = select(runs.c.id).where(runs.c.id == run_id, runs.c.attempt == attempt, ~is_parked)
-    if connection.execute(held).first() is None:
+    if _CHECK_ATTEMPT.first(connection, {"run": run_id, "attempt": attempt}) is None:
         raise StaleAttemptError(run_id, attempt)
 
 
 def read_heads(connection: Connection, run_ids: Sequence[str]) -> Mapping[str, Head]:
     """See `RunStore.read_heads`."""
-    columns = (runs.c.id, runs.c.last_attempt, runs.c.last_seq, runs.c.status)
-    found: dict[str, Head] = {}
-    for start in range(0, len(run_ids), _IDS_PER_QUERY):
-        asked = runs.c.id.in_(run_ids[start : start + _IDS_PER_QUERY])
-        for run_id, attempt, seq, status in connection.execute(select(*columns).where(asked)):
-            found[run_id] = Head(Cursor(attempt, seq), RunStatus(status))
-    return found
+    if len(run_ids) == 1:  # Fast path: a watcher comes to a run
+        found = _READ_HEAD.all(connection, {"run": run_ids[0]})
+    else:
+        parts = (run_ids[start : start + _IDS_PER_QUERY] for start in range(0, len(run_ids), _IDS_PER_QUERY))
+        found = [row for part in parts for row in connection.execute(_READ_HEADS, {"runs": part})]
+    return {run_id: Head(Cursor(attempt, seq), RunStatus(status)) for run_id, attempt, seq, status in found}
 
 
 def ping(connection: Connection) -> None:
     """See `RunStore.ping`."""
-    connection.execute(select(1)).one()
-
-
-def _seq_before(connection: Connection, run_id: str, after: Cursor) -> int:
-    """The seq after which the stretch begins: the cursor's own, or a lower one if a later attempt took its place."""
-    if after.attempt == UNKNOWN_ATTEMPT:
-        return after.seq
-    seen = and_(events.c.run_id == run_id, events.c.seq <= after.seq, events.c.attempt <= after.attempt)
-    newest = select(events.c.seq).where(seen).order_by(events.c.seq.desc()).limit(1)
-    return connection.execute(newest).scalar() or 0
+    _PING.all(connection, {})
 
 
 def _conditions(where: RunFilter) -> list[ColumnElement[bool]]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, and_, bindparam, exists, func, or_, select, update
 
 from runcast.backends.sql import rows
 from runcast.backends.sql.schema import UtcTime, requests, runs
+from runcast.backends.sql.statement import Statement, any_of
 from runcast.backends.sql.writing import change_run, lock_run, upsert
 from runcast.core.lifecycle import PARKABLE, is_parked
 from runcast.errors import RequestClosedError, RequestNotFoundError, RunNotFoundError
@@ -23,29 +24,42 @@ def is_answered() -> ColumnElement[bool]:
 
 
 _HAS_ANSWER: Final = exists().where(requests.c.run_id == runs.c.id, is_answered())
-_WAKE: Final = (
+_WAKE: Final = Statement(
     update(runs)
     .where(runs.c.id == bindparam("run"))
     .where(
         or_(
             runs.c.cancel_requested_at.is_not(None),
-            and_(runs.c.status.in_(sorted(status.value for status in PARKABLE)), _HAS_ANSWER),
+            and_(any_of(runs.c.status, PARKABLE), _HAS_ANSWER),
         )
     )
     .values(due_at=bindparam("now", type_=UtcTime))
+)
+_IS_OF_RUN: Final = requests.c.run_id == bindparam("run")
+_IS_ASKED: Final = and_(_IS_OF_RUN, requests.c.id == bindparam("request"))
+_ASKED: Final = select(*rows.REQUEST_COLUMNS)
+_LIST_REQUESTS: Final = Statement(
+    _ASKED.where(_IS_OF_RUN).order_by(requests.c.asked_at, func.length(requests.c.id), requests.c.id)
+)
+_FIND_REQUEST: Final = Statement(_ASKED.where(_IS_ASKED))
+_ANSWER: Final = Statement(
+    update(requests)
+    .where(_IS_ASKED)
+    .values({name: bindparam(name) for name in ("answer", "answered_at", "answered_by")})
+)
+_LIST_UNRESOLVED: Final = Statement(
+    select(requests.c.answered_at, requests.c.expires_at).where(_IS_OF_RUN, requests.c.resolution.is_(None))
 )
 
 
 def put_requests(connection: Connection, given: Sequence[Request]) -> None:
     """Write requests. One that is there keeps the answer that it has."""
-    connection.execute(_PUT[connection.dialect.name], [rows.row_of_request(request) for request in given])
+    _PUT.run_each(connection, [rows.row_of_request(request) for request in given])
 
 
 def list_requests(connection: Connection, run_id: str) -> Sequence[Request]:
     """See `RunStore.list_requests`."""
-    asked = select(*rows.REQUEST_COLUMNS).where(requests.c.run_id == run_id)
-    ordered = asked.order_by(requests.c.asked_at, func.length(requests.c.id), requests.c.id)
-    return [rows.request_of(row) for row in connection.execute(ordered)]
+    return [rows.request_of(row) for row in _LIST_REQUESTS.all(connection, {"run": run_id})]
 
 
 def answer_request(connection: Connection, run_id: str, request_id: str, answer: Answer) -> Run:
@@ -54,8 +68,7 @@ def answer_request(connection: Connection, run_id: str, request_id: str, answer:
     if run is None:
         raise RunNotFoundError(run_id)
     _check_open(run, _find(connection, run_id, request_id), answer.at)
-    is_asked = and_(requests.c.run_id == run_id, requests.c.id == request_id)
-    connection.execute(update(requests).where(is_asked).values(rows.row_of_answer(answer)))
+    _ANSWER.run(connection, {"run": run_id, "request": request_id, **rows.row_of_answer(answer)})
     if not is_parked(run.status, run.worker_id):
         return run
     return change_run(connection, run_id, {"due_at": answer.at})
@@ -63,18 +76,15 @@ def answer_request(connection: Connection, run_id: str, request_id: str, answer:
 
 def wake_if_answered(connection: Connection, run_id: str, *, now: datetime) -> None:
     """Make a run that nobody holds due at once if it was answered, or its cancel requested, just before."""
-    connection.execute(_WAKE, {"run": run_id, "now": now})
+    _WAKE.run(connection, {"run": run_id, "now": now})
 
 
 def due_when_parked(connection: Connection, run: Run, *, planned: datetime | None, now: datetime) -> datetime | None:
     """When a waiting run goes on that its worker can't park any more."""
-    held = select(is_answered().label("is_answered"), requests.c.expires_at).where(
-        requests.c.run_id == run.id, requests.c.resolution.is_(None)
-    )
-    unresolved = connection.execute(held).all()
-    if run.cancel_requested_at is not None or any(row.is_answered for row in unresolved):
+    unresolved = _LIST_UNRESOLVED.all(connection, {"run": run.id})
+    if run.cancel_requested_at is not None or any(answered_at is not None for answered_at, _ in unresolved):
         return now
-    moments: list[datetime | None] = [planned, run.due_at, *(row.expires_at for row in unresolved)]
+    moments: list[datetime | None] = [planned, run.due_at, *(expires_at for _, expires_at in unresolved)]
     known = [moment for moment in moments if moment is not None]
     if not known and run.status is RunStatus.DELAYED:
         return now  # nobody knows until when: the runner does
@@ -82,8 +92,7 @@ def due_when_parked(connection: Connection, run: Run, *, planned: datetime | Non
 
 
 def _find(connection: Connection, run_id: str, request_id: str) -> Request:
-    asked: Any = select(*rows.REQUEST_COLUMNS).where(requests.c.run_id == run_id, requests.c.id == request_id)
-    row = connection.execute(asked).one_or_none()
+    row = _FIND_REQUEST.first(connection, {"run": run_id, "request": request_id})
     if row is None:
         raise RequestNotFoundError(run_id, request_id)
     return rows.request_of(row)

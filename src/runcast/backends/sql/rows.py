@@ -1,9 +1,7 @@
 """Records as rows and rows as records: the one place that knows both."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-
-from sqlalchemy import Row
 
 from runcast.backends.sql import schema
 from runcast.events import Cursor, LoggedEvent, RequestKind, RunStatus, StepStatus, read_event
@@ -17,26 +15,56 @@ RUN_COLUMNS: Final = tuple(column for column in schema.runs.c if column.name not
 STEP_COLUMNS: Final = tuple(schema.steps.c)
 """What `step_of` reads, in its order."""
 
+UNBORN: Final = {
+    "output",
+    "error",
+    "worker_id",
+    "cancel_requested_at",
+    "started_at",
+    "ended_at",
+    "losses",
+    "failures",
+}
+"""The columns that `row_of_new` leaves to their defaults."""
+
 REQUEST_COLUMNS: Final = tuple(schema.requests.c)
 """What `request_of` reads, in its order."""
 
-_RUN_NAMES: Final = [column.name for column in RUN_COLUMNS]
 _STEP_NAMES: Final = [column.name for column in STEP_COLUMNS]
 _NO_ANSWER: Final = {"answer": None, "answered_at": None, "answered_by": None}
 _REQUEST_NAMES: Final = [column.name for column in REQUEST_COLUMNS]
 
 
-def run_of(row: Row[Any]) -> Run:
+def run_of(row: Sequence[Any]) -> Run:
     """The run in a row of `RUN_COLUMNS`."""
-    values = dict(zip(_RUN_NAMES, row, strict=True))
-    values["last"] = Cursor(values.pop("last_attempt"), values.pop("last_seq"))
-    key, most = values.pop("concurrency_key"), values.pop("concurrency_limit")
-    if key is not None:
-        values["limit"] = RunLimit(key, most)
-    values["status"] = RunStatus(values["status"])
-    values["tags"] = tuple(values["tags"])
-    values["error"] = _error_of(values["error"])
-    return Run(**values)
+    # Fast path: by place and not by name, for every start, claim and look reads one.
+    id_, runner, status, attempt, last_attempt, last_seq, given, created_at, prompt, tags, output, error, *rest = row
+    worker_id, cancel_requested_at, started_at, ended_at, due_at, priority, parent_id, losses, failures, key, most = (
+        rest
+    )
+    return Run(
+        id=id_,
+        runner=runner,
+        status=RunStatus(status),
+        attempt=attempt,
+        last=Cursor(last_attempt, last_seq),
+        input=given,
+        created_at=created_at,
+        prompt=prompt,
+        tags=tuple(tags),
+        output=output,
+        error=_error_of(error),
+        worker_id=worker_id,
+        cancel_requested_at=cancel_requested_at,
+        started_at=started_at,
+        ended_at=ended_at,
+        priority=priority,
+        due_at=due_at,
+        parent_id=parent_id,
+        losses=losses,
+        failures=failures,
+        limit=None if key is None else RunLimit(key, most),
+    )
 
 
 def row_of_new(run: NewRun, first: LoggedEvent) -> dict[str, Any]:
@@ -64,7 +92,7 @@ def row_of_new(run: NewRun, first: LoggedEvent) -> dict[str, Any]:
     }
 
 
-def step_of(row: Row[Any]) -> Step:
+def step_of(row: Sequence[Any]) -> Step:
     """The step in a row of `STEP_COLUMNS`."""
     values = dict(zip(_STEP_NAMES, row, strict=True))
     undo = values["undo"]
@@ -97,7 +125,7 @@ def row_of_step(step: Step) -> dict[str, Any]:
     }
 
 
-def request_of(row: Row[Any]) -> Request:
+def request_of(row: Sequence[Any]) -> Request:
     """The request in a row of `REQUEST_COLUMNS`."""
     values = dict(zip(_REQUEST_NAMES, row, strict=True))
     value, at, by = (values.pop(name) for name in _NO_ANSWER)

@@ -2,6 +2,7 @@
 
 A commit costs SQLite the same for one write as for a hundred, so the writer takes all that wait, gives each a savepoint
 of its own (one that fails leaves no trace and harms no other), commits once, and only then are the callers answered.
+What reads needs no transaction: as on PostgreSQL, no operation relies on two statements' seeing the same.
 
 Several processes share the file. `BEGIN IMMEDIATE` takes the write lock before anything is read, so nothing decided on
 can change under the decision; whoever has the lock lets go of it after a group.
@@ -62,6 +63,9 @@ class SqliteExecutor:
         self._writes: Final[SimpleQueue[_Write | None]] = SimpleQueue()  # None ends the writer
         self._write_engine: Final = open_engine(path, busy_seconds=0, connections=1)
         self._read_engine: Final = open_engine(path, busy_seconds=busy_seconds, connections=READERS, read_only=True)
+        # Fast path: taken from its pool and given back, a connection costs as much as what it is asked (`bench.runs`).
+        self._writing: Connection | None = None  # the writer's, from its first group on
+        self._idle_reading: Final[list[Connection]] = []
         self._readers: Final = ThreadPoolExecutor(READERS, thread_name_prefix="runcast-sqlite-reader")
         self._writer: Final = threading.Thread(target=self._write_groups, name="runcast-sqlite-writer", daemon=True)
         self._writer.start()
@@ -75,7 +79,7 @@ class SqliteExecutor:
         return await answer
 
     async def read(self, operation: Callable[[Connection], T]) -> T:
-        """Run an operation that only reads, on one state of the database."""
+        """Run an operation that only reads. Each of its statements sees one state of the database."""
         self._refuse_if(self._waiting_reads >= self._max_waiting)
         self._waiting_reads += 1
         try:
@@ -91,6 +95,8 @@ class SqliteExecutor:
         self._writes.put(None)
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
+        for connection in (*self._idle_reading, *filter(None, [self._writing])):
+            connection.close()
         self._read_engine.dispose()
         self._write_engine.dispose()
 
@@ -101,9 +107,15 @@ class SqliteExecutor:
             raise UnavailableError(f"the database is overloaded: {self._max_waiting} requests wait for it already")
 
     def _read(self, operation: Callable[[Connection], T]) -> T:
-        with database_errors(), self._read_engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")
-            return operation(connection)
+        with database_errors():
+            try:
+                connection = self._idle_reading.pop()
+            except IndexError:
+                connection = _open(self._read_engine)
+            try:
+                return operation(connection)
+            finally:
+                self._idle_reading.append(connection)
 
     def _write_groups(self) -> None:
         while (first := self._writes.get()) is not None:
@@ -129,12 +141,18 @@ class SqliteExecutor:
 
     def _commit_group(self, group: Sequence[_Write]) -> Sequence[Any]:
         try:
-            with database_errors(), self._write_engine.connect() as connection:
-                raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            with database_errors():
+                if self._writing is None:
+                    self._writing = _open(self._write_engine)
+                raw: sqlite3.Connection = self._writing.connection.driver_connection  # type: ignore[assignment]
                 self._begin(raw)
-                # Told of the transaction, SQLAlchemy leaves it alone when a statement fails.
-                with connection.begin():
-                    return [_run_alone(write, connection, raw) for write in group]
+                try:
+                    answers = _run_group(group, self._writing, raw)
+                    raw.commit()
+                except BaseException:
+                    raw.rollback()
+                    raise
+                return answers
         except Exception as error:  # noqa: BLE001 - each caller gets it; the thread must go on
             return [_Failure(error)] * len(group)
 
@@ -171,6 +189,13 @@ def open_engine(path: Path, *, busy_seconds: float, connections: int, read_only:
     return create_engine("sqlite://", creator=connect, **pool)
 
 
+def _open(engine: Engine) -> Connection:
+    """A connection to keep. Told of a transaction, SQLAlchemy begins, ends and undoes none: that is done by hand."""
+    connection = engine.connect()
+    connection.begin()
+    return connection
+
+
 def _connect(path: Path, *, busy_seconds: float, read_only: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"file:{quote(str(path.absolute()))}?mode=rw",  # rw: a file that isn't there is not made by looking
@@ -184,6 +209,13 @@ def _connect(path: Path, *, busy_seconds: float, read_only: bool) -> sqlite3.Con
     if read_only:
         connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def _run_group(group: Sequence[_Write], connection: Connection, raw: sqlite3.Connection) -> Sequence[Any]:
+    if len(group) > 1:
+        return [_run_alone(write, connection, raw) for write in group]
+    # Fast path: of a single write the transaction itself is undone.
+    return [None if group[0].answer.cancelled() else group[0].operation(connection)]
 
 
 def _run_alone(write: _Write, connection: Connection, raw: sqlite3.Connection) -> Any:
