@@ -75,11 +75,12 @@ def create_api(
 ) -> APIRouter:
     """The routes."""
     router = APIRouter()
-    # First: /runs/{run_id} would take "stats" for an id.
+    # Routes are tried in this order, and runs are created more often than anything else is asked for.
+    _add_runner_routes(router, app, runs, sockets.connections)
+    # Before those of runs: /runs/{run_id} would take "stats" for an id.
     _add_state_routes(router, runs=runs, store=store, log=log, hub=hub, stats=stats)
     _add_run_routes(router, runs, sockets.connections)
     _add_event_routes(router, runs, history, sockets.connections)
-    _add_runner_routes(router, app, runs, sockets.connections)
     return router
 
 
@@ -260,10 +261,14 @@ async def _create(runs: RunService, asked: RunRequest, connections: Connections,
     return answer
 
 
-def _answer_created(run: Run, created: bool, request: Request) -> JSONResponse:  # noqa: FBT001 - what the service says
+def _answer_created(run: Run, created: bool, request: Request) -> Response:  # noqa: FBT001 - what the service says
     receipt = _receipt(run, request)
-    headers = {"location": receipt.links.self}
-    return JSONResponse(receipt.model_dump(mode="json"), status_code=201 if created else 200, headers=headers)
+    return Response(
+        receipt.model_dump_json(),
+        status_code=201 if created else 200,
+        headers={"location": receipt.links.self},
+        media_type="application/json",
+    )
 
 
 def _receipt(run: Run, request: Request) -> RunReceipt:
