@@ -70,10 +70,10 @@ class RedisPubSubService:
         """See `RunLog.append`."""
         arguments = self._append_arguments(run_id, events)
         try:
-            result = await self._call_append(run_id, arguments)
+            result = await self._call_append(run_id, arguments, events[-1].cursor)
         except UnavailableError:
             # One quick try more hides a connection that was lost meanwhile; repeating an append changes nothing.
-            result = await self._call_append(run_id, arguments)
+            result = await self._call_append(run_id, arguments, events[-1].cursor)
         if self._logger.is_enabled_for(logging.DEBUG):
             word = type(result).__name__.lower()
             self._logger.debug("📤 published", run_id=run_id, events=len(events), result=word, last=str(result.last))
@@ -175,9 +175,12 @@ class RedisPubSubService:
             arguments += [event.raw for event in together]
         return arguments
 
-    async def _call_append(self, run_id: str, arguments: Sequence[Argument]) -> AppendResult:
+    async def _call_append(self, run_id: str, arguments: Sequence[Argument], last: Cursor) -> AppendResult:
         with redis_errors():
-            word, attempt, seq = await self._append([stream_of(run_id)], arguments)
+            answer = await self._append([stream_of(run_id)], arguments)
+        if answer == b"appended":
+            return Appended(last)
+        word, attempt, seq = answer
         return _RESULTS[word](Cursor(int(attempt), int(seq)))
 
     async def _resolve(self, run_id: str, after: Cursor) -> Cursor | None:
