@@ -103,6 +103,25 @@ async def test_publish_run_event_appends_and_publishes_one_event(log: RedisPubSu
     await unsubscribe()
 
 
+async def test_appends_of_several_runs_are_each_for_themselves(log: RedisPubSubService, client: "redis.Redis") -> None:
+    """One that misses something, is refused or breaks is told so, and the others stand."""
+    await log.append("fenced", [event(1, 1, run_id="fenced")])
+    await log.fence("fenced", 2, floor=1)
+    await client.set("{run:broken}:log", "no stream", ex=60)
+    results: dict[int, object] = {}
+    runs = {"one": 1, "missing": 5, "fenced": 2, "broken": 1, "two": 1}
+    appends = [(run_id, [event(1, seq, run_id=run_id)]) for run_id, seq in runs.items()]
+    await log.append_all(appends, results.__setitem__)
+    broken = results.pop(3)
+    assert results == {
+        0: Appended(Cursor(1, 1)),
+        1: Missing(START),
+        2: Fenced(Cursor(2, 1)),
+        4: Appended(Cursor(1, 1)),
+    }
+    assert "WRONGTYPE" in str(broken)
+
+
 async def test_repeating_an_append_changes_and_publishes_nothing(log: RedisPubSubService) -> None:
     """After a time-out the writer tries again; nobody sees an event twice."""
     collected = Collected()
