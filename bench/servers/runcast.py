@@ -53,7 +53,8 @@ class RunningRuncast(RunningServer):
         for run_id, event in first_events.items():
             _, _, keys, *words = _append_words(script, run_id, seq="1", attempt="0", is_status=True, event=event)
             pipe.evalsha(script, int(keys), *words)
-        if {answer[0] for answer in pipe.execute()} - {b"appended"}:
+        said = {answer if isinstance(answer, bytes) else answer[0] for answer in pipe.execute()}
+        if said != {b"appended"}:
             raise VoidError("the log doesn't take the first event of a run")
         return list(first_events)
 

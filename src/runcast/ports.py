@@ -61,6 +61,9 @@ class Fenced:
 
 AppendResult = Appended | Missing | Fenced
 
+AppendHandler = Callable[[int, AppendResult | Exception], None]
+"""Called with an append's place among several, and what became of it or what it would have raised. Must not raise."""
+
 
 class RunLog(Protocol):
     """Keeps the events of runs for a while and tells live whoever listens.
@@ -75,6 +78,12 @@ class RunLog(Protocol):
 
     async def append(self, run_id: str, events: Sequence[LoggedEvent]) -> AppendResult:
         """Keep and publish `events`, which follow each other by seq. The log keeps them for the retention time."""
+        ...
+
+    async def append_all(self, appends: Sequence[tuple[str, Sequence[LoggedEvent]]], tell: AppendHandler) -> None:
+        """`append` for several runs at once, each for itself: `tell` is called for each as soon as it is known what
+        became of it.
+        """
         ...
 
     async def fence(self, run_id: str, attempt: int, *, floor: int) -> Cursor:

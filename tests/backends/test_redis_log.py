@@ -29,6 +29,13 @@ def events(attempt: int, first: int, last: int) -> list[LoggedEvent]:
     return [event(attempt, seq) for seq in range(first, last + 1)]
 
 
+async def last_id(client: "redis.Redis") -> bytes:
+    """The highest id that the log has ever had, as it says itself."""
+    info = await client.xinfo_stream("{run:abc}:log")
+    found: bytes = info["last-generated-id"]
+    return found
+
+
 class Collected(list[LoggedEvent]):
     """A handler that keeps what it gets and can be waited for."""
 
@@ -97,6 +104,25 @@ async def test_publish_run_event_appends_and_publishes_one_event(log: RedisPubSu
     await unsubscribe()
 
 
+async def test_appends_of_several_runs_are_each_for_themselves(log: RedisPubSubService, client: "redis.Redis") -> None:
+    """One that misses something, is refused or breaks is told so, and the others stand."""
+    await log.append("fenced", [event(1, 1, run_id="fenced")])
+    await log.fence("fenced", 2, floor=1)
+    await client.set("{run:broken}:log", "no stream", ex=60)
+    results: dict[int, object] = {}
+    runs = {"one": 1, "missing": 5, "fenced": 2, "broken": 1, "two": 1}
+    appends = [(run_id, [event(1, seq, run_id=run_id)]) for run_id, seq in runs.items()]
+    await log.append_all(appends, results.__setitem__)
+    broken = results.pop(3)
+    assert results == {
+        0: Appended(Cursor(1, 1)),
+        1: Missing(START),
+        2: Fenced(Cursor(2, 1)),
+        4: Appended(Cursor(1, 1)),
+    }
+    assert "WRONGTYPE" in str(broken)
+
+
 async def test_repeating_an_append_changes_and_publishes_nothing(log: RedisPubSubService) -> None:
     """After a time-out the writer tries again; nobody sees an event twice."""
     collected = Collected()
@@ -113,6 +139,32 @@ async def test_a_missing_predecessor_is_reported_not_papered_over(log: RedisPubS
     await log.append(RUN, events(1, 1, 2))
     assert await log.append(RUN, events(1, 4, 5)) == Missing(Cursor(1, 2))
     assert len(await log.read(RUN, START, limit=10)) == 2
+
+
+async def test_an_append_in_the_wrong_place_leaves_nothing_behind(
+    log: RedisPubSubService, client: "redis.Redis"
+) -> None:
+    """Neither an entry nor a number taken, and nobody is told: what was missing can still be put in."""
+    collected = Collected()
+    unsubscribe = await log.on_run_event(RUN, collected)
+    await log.append(RUN, events(1, 1, 2))
+    before = await last_id(client)
+    for wrong in (events(1, 4, 6), events(1, 1, 1), events(1, 9, 9)):
+        await log.append(RUN, wrong)
+        assert await last_id(client) == before
+    assert await log.append(RUN, events(1, 3, 4)) == Appended(Cursor(1, 4))
+    assert [seen.cursor.seq for seen in await collected.wait_for(4)] == [1, 2, 3, 4]
+    assert await log.read(RUN, START, limit=10) == events(1, 1, 4)
+    await unsubscribe()
+
+
+async def test_an_attempt_that_has_not_fenced_begins_where_the_one_before_has_ended(log: RedisPubSubService) -> None:
+    """What is missing before its first event is reported all the same, and the older one is refused from then on."""
+    await log.append(RUN, [event(0, 1)])
+    assert await log.append(RUN, events(1, 3, 3)) == Missing(Cursor(0, 1))
+    assert await log.append(RUN, events(1, 2, 3)) == Appended(Cursor(1, 3))
+    assert isinstance(await log.append(RUN, [event(0, 2)]), Fenced)
+    assert [kept.cursor for kept in await log.read(RUN, START, limit=9)] == [Cursor(0, 1), Cursor(1, 2), Cursor(1, 3)]
 
 
 async def test_an_older_attempt_is_refused_as_soon_as_a_later_one_has_fenced(log: RedisPubSubService) -> None:
@@ -303,6 +355,19 @@ async def test_events_below_the_attempts_own_fence_count_as_written(log: RedisPu
     await log.fence(RUN, 1, floor=5)
     assert await log.append(RUN, events(1, 4, 6)) == Appended(Cursor(1, 6))
     assert [kept.cursor.seq for kept in await log.read(RUN, START, limit=9)] == [1, 2, 3, 6]
+
+
+async def test_a_log_lets_go_of_its_oldest_events(client: "redis.Redis") -> None:
+    """Beyond the greatest number, and not long before it."""
+    short = open_run_log(client, retention_seconds=3600, max_events=300)
+    await short.append(RUN, events(1, 1, 300))
+    assert len(await short.read(RUN, START, limit=2_000)) == 300
+    for first in range(301, 1_301, 100):
+        await short.append(RUN, events(1, first, first + 99))
+    kept = await short.read(RUN, START, limit=2_000)
+    assert kept[-1].cursor == Cursor(1, 1_300)
+    assert 300 <= len(kept) < 600
+    await short.close()
 
 
 async def test_a_log_is_kept_for_the_retention_time(log: RedisPubSubService, client: "redis.Redis") -> None:

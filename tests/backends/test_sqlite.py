@@ -74,6 +74,28 @@ class Gate:
         self._opened.set()
 
 
+async def test_a_write_that_fails_alone_leaves_no_trace(executor: SqliteExecutor) -> None:
+    """A write that is committed by itself, and raises, is undone, and what comes after it is written."""
+    with pytest.raises(LookupError):
+        await executor.write(add_and_fail)
+    assert await executor.read(count) == 0
+    await executor.write(add("w"))
+    assert await executor.read(count) == 1
+
+
+async def test_a_read_that_fails_harms_no_other(executor: SqliteExecutor) -> None:
+    """What is read after a read that raised is read as it stands then."""
+
+    def read_and_fail(connection: Connection) -> NoReturn:
+        connection.execute(COUNT)
+        raise LookupError("on purpose")
+
+    with pytest.raises(LookupError):
+        await executor.read(read_and_fail)
+    await executor.write(add("w"))
+    assert await executor.read(count) == 1
+
+
 async def test_a_write_that_fails_harms_no_other_of_its_group(executor: SqliteExecutor) -> None:
     """Of writes that are committed together, one that raises leaves no trace and the others stand."""
     gate = Gate()

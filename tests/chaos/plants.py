@@ -32,15 +32,17 @@ def _remove_fence() -> None:
     from runcast.backends.sql.archive import archive
     from runcast.ports import Appended, Fenced
 
-    append, commit = RedisPubSubService.append, commits.commit
+    append_all, commit = RedisPubSubService.append_all, commits.commit
 
-    async def append_always(self: RedisPubSubService, run_id: str, events: Any) -> Any:
-        result = await append(self, run_id, events)
-        if isinstance(result, Fenced):
-            for event in events:  # published as if it were kept
-                await self._client.publish(f"run:{run_id}", event.raw)
-            return Appended(events[-1].cursor)
-        return result
+    async def append_always(self: RedisPubSubService, appends: Any, tell: Any) -> None:
+        results: dict[int, Any] = {}
+        await append_all(self, appends, results.__setitem__)
+        for place, result in results.items():
+            run_id, events = appends[place]
+            if isinstance(result, Fenced):
+                for event in events:  # published as if it were kept
+                    await self._client.publish(f"run:{run_id}", event.raw)
+            tell(place, Appended(events[-1].cursor) if isinstance(result, Fenced) else result)
 
     def commit_always(connection: Any, change: Any) -> None:
         try:
@@ -51,7 +53,7 @@ def _remove_fence() -> None:
             connection.execute(schema.events.delete().where(is_there))
             archive(connection, change.run_id, change.events)
 
-    RedisPubSubService.append = append_always  # type: ignore[method-assign]
+    RedisPubSubService.append_all = append_always  # type: ignore[method-assign]
     commits.commit = commit_always  # type: ignore[assignment]
 
 

@@ -95,10 +95,12 @@ def ends(phase):
 
 
 SqlRunStore.commit = dying_before(SqlRunStore.commit, "committing", ends("committing"))
-RedisPubSubService.append = dying_before(
-    RedisPubSubService.append,
+RedisPubSubService.append_all = dying_before(
+    RedisPubSubService.append_all,
     "publishing",
-    lambda run_id, events: any(b'"output":{"phase":"publishing"}' in event.raw for event in events),
+    lambda appends, tell: any(
+        b'"output":{"phase":"publishing"}' in event.raw for _, events in appends for event in events
+    ),
 )
 '''
 

@@ -198,7 +198,7 @@ async def test_a_run_that_waits_hears_its_answer_while_redis_is_away(
         asyncio.get_running_loop().call_soon(log_tried.set)  # once the writer knows
         raise UnavailableError("Redis is away")
 
-    log = cast("RunLog", Meddler(cast("Any", parts.log), append=fail))
+    log = cast("RunLog", Meddler(cast("Any", parts.log), append_all=fail))
     processor = make_processor(settings_of(redis_url, tmp_path), replace(parts, log=log))
     working = asyncio.create_task(processor.run())
     run, _ = await parts.runs.create(RunRequest(runner="late", input={}))

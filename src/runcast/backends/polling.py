@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from runcast.errors import UnavailableError
 from runcast.events import Cursor, LoggedEvent
-from runcast.ports import AppendResult, EventHandler, RawHandler, RunLog, Unsubscribe
+from runcast.ports import AppendHandler, AppendResult, EventHandler, RawHandler, RunLog, Unsubscribe
 from runcast.records import LinkState
 
 
@@ -23,6 +23,10 @@ class PollingLog:
     async def append(self, run_id: str, events: Sequence[LoggedEvent]) -> AppendResult:
         """See `RunLog.append`."""
         return await self._writes_to.append(run_id, events)
+
+    async def append_all(self, appends: Sequence[tuple[str, Sequence[LoggedEvent]]], tell: AppendHandler) -> None:
+        """See `RunLog.append_all`."""
+        await self._writes_to.append_all(appends, tell)
 
     async def fence(self, run_id: str, attempt: int, *, floor: int) -> Cursor:
         """See `RunLog.fence`."""

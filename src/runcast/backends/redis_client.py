@@ -130,3 +130,12 @@ def redis_errors() -> Iterator[None]:
         if any(word in str(error) for word in _PASSING_WORDS):
             raise UnavailableError(f"Redis can't serve now: {error}") from error
         raise
+
+
+def translated(error: Exception) -> Exception:
+    """An error that was given instead of raised, as `redis_errors` would raise it."""
+    try:
+        with redis_errors():
+            raise error  # noqa: TRY301 - to be translated by what catches it
+    except Exception as raised:  # noqa: BLE001 - whatever it is
+        return raised

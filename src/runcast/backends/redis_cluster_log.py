@@ -5,7 +5,9 @@ nodes are told, and who watches the run listens there. Statuses of all runs and 
 they are published to the whole cluster, and heard at any node.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +24,8 @@ from runcast.backends.redis_log import (
     RedisPubSubService,
     stream_of,
 )
+from runcast.events import LoggedEvent
+from runcast.ports import AppendHandler, AppendResult
 
 _PUBLISH: Final = "redis.call('PUBLISH', channel, event)"
 
@@ -39,6 +43,11 @@ class ClusterPubSubService(RedisPubSubService):
             fence=ClusterScript(self._cluster_wire, read_script("fence")),
         )
         super().__init__(client, retention_seconds=retention_seconds, max_events=max_events, links=links)
+
+    async def append_all(self, appends: Sequence[tuple[str, Sequence[LoggedEvent]]], tell: AppendHandler) -> None:
+        """See `RunLog.append_all`: a node that can't be reached keeps nobody waiting but its own runs."""
+        append = super().append_all
+        await asyncio.gather(*(append([each], partial(_tell_at, tell, place)) for place, each in enumerate(appends)))
 
     async def send_control(self, message: Mapping[str, Any]) -> None:
         """See `RunLog.send_control`."""
@@ -66,6 +75,10 @@ def open_run_log(client: Any, *, retention_seconds: int, max_events: int) -> Red
     if cluster is None:
         return RedisPubSubService(client, retention_seconds=retention_seconds, max_events=max_events)
     return ClusterPubSubService(cluster, retention_seconds=retention_seconds, max_events=max_events)
+
+
+def _tell_at(tell: AppendHandler, place: int, _: int, result: AppendResult | Exception) -> None:
+    tell(place, result)
 
 
 def _sharded(script: str) -> str:

@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from runcast.backends.redis_cluster import NodePool, SlotMap, as_cluster, slot_of
-from runcast.backends.redis_wire import Argument, RedisWire, WireScript
+from runcast.backends.redis_wire import Argument, RedisWire, ScriptCall, WireScript, is_unknown_script
 
 MAX_REDIRECTIONS: Final = 8
 """After so many the cluster isn't of one mind; the caller tries later."""
@@ -128,10 +128,14 @@ class ClusterScript:
         try:
             return await self._wire.call(key, "EVALSHA", self._name, len(keys), *keys, *args)
         except ResponseError as error:
-            if not str(error).startswith("NOSCRIPT"):
+            if not is_unknown_script(error):
                 raise
         # Sent along with the call, not before it: the node that answers may be another than the one that was asked.
         return await self._wire.call(key, "EVAL", self._source, len(keys), *keys, *args)
+
+    async def call_each(self, calls: Iterable[ScriptCall]) -> list[Any]:
+        """What the script returns to each of several calls, or what each would have raised."""
+        return await asyncio.gather(*[self(keys, args) for keys, args in calls], return_exceptions=True)
 
 
 def open_wire(client: Any, *, timeout_seconds: float, decode: bool = False) -> RedisWire | ClusterWire:

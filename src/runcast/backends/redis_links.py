@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from runcast.backends.redis_client import SOCKET_TIMEOUT_SECONDS
 from runcast.backends.redis_subscriber import RedisSubscriber
-from runcast.backends.redis_wire import Argument, RedisWire, WireScript
+from runcast.backends.redis_wire import Argument, RedisWire, ScriptCall, WireScript
 from runcast.ports import Unsubscribe
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ class Wire(Protocol):
     async def close(self) -> None: ...
 
 
+class ScriptInBatches(Protocol):
+    """A script that is called for many at once; see `WireScript`."""
+
+    async def call_each(self, calls: Iterable[ScriptCall]) -> list[Any]: ...
+
+
 Script = Callable[[Sequence[Argument], Sequence[Argument]], Awaitable[Any]]
 """A script that is called with its keys and its arguments."""
 
@@ -47,7 +53,7 @@ class Links:
 
     subscriber: Subscriber
     wire: Wire
-    append: Script
+    append: ScriptInBatches
     fence: Script
 
 

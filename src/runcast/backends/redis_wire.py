@@ -27,6 +27,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from runcast.concurrency import end_tasks
 
 Argument = bytes | str | int
+ScriptCall = tuple[Sequence[Argument], Sequence[Argument]]
+"""A script's keys and its arguments."""
 # A server that says one of these isn't, or no longer, the one to ask: the next call looks for it anew.
 _WRONG_SERVER: Final = ("READONLY", "LOADING", "MASTERDOWN")
 
@@ -57,11 +59,7 @@ class RedisWire:
             redis.exceptions.RedisError, OSError: it can't be reached, or refuses.
 
         """
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type] # it means any number of arguments
-        link = self._link
-        if link is None or link.is_closed:
-            link = await self._connect()
-        return _checked(await link.send(packed), link)
+        return (await self.call_all((command,)))[0]
 
     async def call_all(self, commands: Iterable[Sequence[Argument]]) -> list[Any]:
         """What Redis answers to each of several commands, sent together.
@@ -70,11 +68,30 @@ class RedisWire:
             redis.exceptions.RedisError, OSError: as `call`, of the first that failed.
 
         """
+        answers = await self.call_each(commands)
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+    async def call_each(self, commands: Iterable[Sequence[Argument]]) -> list[Any]:
+        """As `call_all`, but a refusal is the answer to its command, a `ResponseError`.
+
+        Raises:
+            redis.exceptions.RedisError, OSError: it can't be reached.
+
+        """
+        packed = [hiredis.pack_command(tuple(command)) for command in commands]  # type: ignore[arg-type] # it means any number of arguments
+        if not packed:
+            return []
         link = self._link
         if link is None or link.is_closed:
             link = await self._connect()
-        answers = await asyncio.gather(*[link.send(hiredis.pack_command(tuple(command))) for command in commands])  # type: ignore[arg-type] # as above
-        return [_checked(answer, link) for answer in answers]
+        answers = await link.send(packed)
+        for answer in answers:
+            if isinstance(answer, ResponseError) and str(answer).startswith(_WRONG_SERVER):
+                link.close()
+        return answers
 
     async def close(self) -> None:
         """Let the connection go."""
@@ -111,6 +128,11 @@ class RedisWire:
             await _disconnect(link.connection)
 
 
+def is_unknown_script(answer: Any) -> bool:
+    """Whether Redis doesn't know the script that it was called by name."""
+    return isinstance(answer, ResponseError) and str(answer).startswith("NOSCRIPT")
+
+
 class WireScript:
     """A Lua script that Redis keeps: called by its name, and sent only where it isn't known yet."""
 
@@ -126,13 +148,33 @@ class WireScript:
             redis.exceptions.RedisError, OSError: as `RedisWire.call`.
 
         """
-        try:
-            return await self._wire.call("EVALSHA", self._name, len(keys), *keys, *args)
-        except ResponseError as error:
-            if not str(error).startswith("NOSCRIPT"):
-                raise
-        await self._wire.call("SCRIPT", "LOAD", self._source)
-        return await self._wire.call("EVALSHA", self._name, len(keys), *keys, *args)
+        answer = (await self.call_each(((keys, args),)))[0]
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
+    async def call_each(self, calls: Iterable[ScriptCall]) -> list[Any]:
+        """What the script returns to each of several calls, sent together; see `RedisWire.call_each`."""
+        commands = [("EVALSHA", self._name, len(keys), *keys, *args) for keys, args in calls]
+        answers = await self._wire.call_each(commands)
+        unknown = [n for n, answer in enumerate(answers) if is_unknown_script(answer)]
+        if unknown:
+            await self._wire.call("SCRIPT", "LOAD", self._source)
+            again = await self._wire.call_each([commands[n] for n in unknown])
+            for n, answer in zip(unknown, again, strict=True):
+                answers[n] = answer
+        return answers
+
+
+class _Batch:
+    """Commands that were sent together. Fast path: one future for all of them, see `python -m bench.runs deltas`."""
+
+    __slots__ = ("answered", "answers", "count")
+
+    def __init__(self, answered: "asyncio.Future[list[Any]]", count: int) -> None:
+        self.answered: Final = answered
+        self.answers: Final[list[Any]] = []  # so far
+        self.count: Final = count
 
 
 class _Link(asyncio.Protocol):
@@ -148,26 +190,26 @@ class _Link(asyncio.Protocol):
         self._reader: Final = hiredis.Reader(
             replyError=ResponseError, protocolError=RedisConnectionError, encoding=encoding, errors="replace"
         )
-        self._waiting: Final[deque[asyncio.Future[Any]]] = deque()  # for their answers, in the order of their commands
+        self._waiting: Final[deque[_Batch]] = deque()  # for their answers, in the order of their commands
         self._unsent: list[bytes] = []
         self._heard_at = 0.0  # when the last answer came, or the first that is waited for was asked for
         self._watch: asyncio.TimerHandle | None = None  # while answers are waited for
         self._transport.set_protocol(self)
 
-    def send(self, packed: bytes) -> "asyncio.Future[Any]":
-        """The answer to a command, to be awaited; a refusal is returned, not raised."""
+    def send(self, packed: Sequence[bytes]) -> "asyncio.Future[list[Any]]":
+        """The answers to some commands, to be awaited; a refusal is returned, not raised."""
         if self.is_closed:
             raise RedisConnectionError("the connection was lost")
-        answer: asyncio.Future[Any] = self._loop.create_future()
+        batch = _Batch(self._loop.create_future(), len(packed))
         if not self._waiting:
             self._heard_at = self._loop.time()
         if self._watch is None:
             self._watch = self._loop.call_later(self._timeout_seconds, self._look)
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._waiting.append(answer)
-        self._unsent.append(packed)
-        return answer
+        self._waiting.append(batch)
+        self._unsent += packed
+        return batch.answered
 
     def close(self) -> None:
         """Hang up; whoever still waits is told."""
@@ -180,9 +222,12 @@ class _Link(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (answer := self._reader.gets()) is not False:
-                waiting = self._waiting.popleft()
-                if not waiting.done():  # its caller may have been cancelled
-                    waiting.set_result(answer)
+                batch = self._waiting[0]
+                batch.answers.append(answer)
+                if len(batch.answers) == batch.count:
+                    self._waiting.popleft()
+                    if not batch.answered.done():  # its caller may have been cancelled
+                        batch.answered.set_result(batch.answers)
         except (RedisConnectionError, IndexError) as error:  # not what was asked for: from here on nothing fits
             self._fail(RedisConnectionError(f"Redis said something unexpected: {error}"))
             self._transport.abort()
@@ -218,17 +263,9 @@ class _Link(asyncio.Protocol):
             self._watch.cancel()
             self._watch = None
         while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_exception(error)
-
-
-def _checked(answer: Any, link: _Link) -> Any:
-    if isinstance(answer, ResponseError):
-        if str(answer).startswith(_WRONG_SERVER):
-            link.close()
-        raise answer
-    return answer
+            answered = self._waiting.popleft().answered
+            if not answered.done():
+                answered.set_exception(error)
 
 
 async def _disconnect(connection: Any) -> None:

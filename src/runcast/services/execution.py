@@ -21,9 +21,9 @@ from runcast.ports import RunLog, RunStore
 from runcast.records import Claim, Commit, Memo, Run, RunError, StatusChange
 from runcast.registry import RunnerRegistry
 from runcast.runners import Runner
+from runcast.services.appender import Appender, Round
 from runcast.services.artifacts import ArtifactService
 from runcast.services.journal import Children, Past, RunJournal
-from runcast.services.lease import Lease
 from runcast.services.outages import outlast_outages
 from runcast.services.takeover import take_over
 from runcast.services.telling import StatusTeller
@@ -84,7 +84,8 @@ class Execution:
         app: RunnerRegistry,
         store: RunStore,
         log: RunLog,
-        lease: Lease,
+        appender: Appender,
+        archiving: Round,
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
         limits: ExecutionLimits,
@@ -100,7 +101,8 @@ class Execution:
         self._app: Final = app
         self._store: Final = store
         self._log: Final = log
-        self._lease: Final = lease
+        self._appender: Final = appender
+        self._archiving: Final = archiving
         self._clock: Final = clock
         self._jitter: Final = jitter
         self._limits: Final = limits
@@ -369,7 +371,8 @@ class Execution:
             last_seq=last_seq,
             store=self._store,
             log=self._log,
-            lease=self._lease,
+            appender=self._appender,
+            archiving=self._archiving,
             clock=self._clock,
             max_event_bytes=self._limits.max_event_bytes,
             on_fenced=lambda: self._stop_runner(_Stop.FENCED),

@@ -1,5 +1,6 @@
 """Outlasting outages: what has to be done is tried again until database or Redis can be reached."""
 
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -10,6 +11,8 @@ from runcast.errors import UnavailableError
 T = TypeVar("T")
 
 LONGEST_WAIT_SECONDS: Final = 2.0
+_FIRST_WAIT_SECONDS: Final = 0.1
+_JITTER_SECONDS: Final = 1.0
 
 
 async def outlast_outages(action: Callable[[], Awaitable[T]]) -> T:
@@ -25,3 +28,11 @@ async def outlast_outages(action: Callable[[], Awaitable[T]]) -> T:
         with attempt:
             return await action()
     raise AssertionError("retries without an end have ended")
+
+
+def seconds_to_wait(failures: int) -> float:
+    """How long to wait after so many failures in a row, for whoever tries again by other means: as above."""
+    if failures < 2:  # noqa: PLR2004 - once more at once
+        return 0
+    growing: float = _FIRST_WAIT_SECONDS * 2 ** min(failures - 2, 10) + random.uniform(0, _JITTER_SECONDS)  # noqa: S311
+    return min(LONGEST_WAIT_SECONDS, growing)

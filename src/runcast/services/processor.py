@@ -29,6 +29,7 @@ from runcast.logs import get_logger
 from runcast.ports import ActiveJob, JobQueue, RunLog, RunStore
 from runcast.records import Claim, Job, Run, RunError, Schedule
 from runcast.registry import RunnerRegistry
+from runcast.services.appender import Appender, Round
 from runcast.services.artifacts import ArtifactService
 from runcast.services.execution import Execution, ExecutionLimits, Outcome
 from runcast.services.handover import Handover
@@ -39,6 +40,7 @@ from runcast.services.runs import RunService, run_id_of
 from runcast.services.takeover import complete_log
 from runcast.services.telling import tell_running
 from runcast.services.waiting import Slot, Slots
+from runcast.services.writer import ARCHIVE_DELAY_SECONDS
 
 log = get_logger()
 
@@ -82,6 +84,8 @@ class RunProcessor:
         self._children: Final = children
         self._artifacts: Final = artifacts
         self._lease: Final = Lease(seconds=lease_seconds, now=time.monotonic)
+        self._appender: Final = Appender(log=log, lease=self._lease)
+        self._archiving: Final = Round(seconds=ARCHIVE_DELAY_SECONDS)
         self._is_taking = True  # whether new jobs are welcome
         self._has_given_up = False
         self._executions: dict[str, Execution] = {}  # by run id
@@ -108,6 +112,7 @@ class RunProcessor:
             self._is_taking = False
             await end_tasks(taking, schedules)
             await self._shut_down()
+            await self._appender.close()
             await end_tasks(heartbeat)
             if unsubscribe is not None:
                 await unsubscribe()
@@ -252,7 +257,8 @@ class RunProcessor:
             app=self._app,
             store=self._store,
             log=self._log,
-            lease=self._lease,
+            appender=self._appender,
+            archiving=self._archiving,
             clock=self._clock,
             jitter=random.random,
             limits=self._limits,

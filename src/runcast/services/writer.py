@@ -2,7 +2,8 @@
 
 State (statuses, steps, the end) is committed to the database before it is published; text and progress are published
 at once and reach the archive within `ARCHIVE_DELAY_SECONDS`. Both ways wait out an outage of their own and don't wait
-for the other's: with Redis down the run goes on and commits; with the database down state is told to nobody.
+for the other's: with Redis down the run goes on and commits; with the database down state is told to nobody. What the
+runs of a worker have to say goes to the log together, and text to the archive too.
 
 Never: writes for a run that another attempt holds. The first refusal stops it for good and cancels the runner; while
 the worker's lease has run out, and another attempt may hold the run, nothing is published.
@@ -20,8 +21,8 @@ from runcast.events import Cursor, EventType, LoggedEvent, RunEvent, encode_even
 from runcast.logs import get_logger
 from runcast.ports import Appended, AppendResult, Fenced, Missing, RunLog, RunStore
 from runcast.records import Commit, Memo, Request, StatusChange, Step
-from runcast.services.lease import Lease
-from runcast.services.outages import outlast_outages
+from runcast.services.appender import Appender, Round
+from runcast.services.outages import outlast_outages, seconds_to_wait
 
 log = get_logger()
 
@@ -31,7 +32,7 @@ SPILL_BYTES: Final = 1_048_576
 """Kept per run while the log can't be reached. Beyond it, what the archive has is let go."""
 MAX_BYTES: Final = 16_777_216
 """Kept per run while the database can't be reached either. Beyond it the runner's next event fails."""
-_STATUS_TYPES: Final = frozenset({EventType.RUN_STATUS, EventType.RUN_COMPLETED})
+_STATUS_TYPES: Final = (EventType.RUN_STATUS, EventType.RUN_COMPLETED)  # a set would ask each event's type for its hash
 
 
 class Facts(NamedTuple):
@@ -54,7 +55,8 @@ class RunWriter:
         last_seq: int,
         store: RunStore,
         log: RunLog,
-        lease: Lease,
+        appender: Appender,
+        archiving: Round,
         clock: Callable[[], datetime],
         max_event_bytes: int,
         on_fenced: Callable[[], None],
@@ -67,28 +69,32 @@ class RunWriter:
         self._facts: list[Facts] = []  # what the state events not yet committed say
         self._store: Final = store
         self._log: Final = log
-        self._lease: Final = lease
+        self._appender: Final = appender
+        self._archiving: Final = archiving
         self._clock: Final = clock
         self._max_event_bytes: Final = max_event_bytes
         self._on_fenced: Final = on_fenced
         self.is_log_away = False  # whether the last append had to be tried again
         self._progress: Final = asyncio.Event()  # set whenever an event has arrived somewhere
         self._to_archive: Final = asyncio.Event()
-        self._to_append: Final = asyncio.Event()
-        self._archive_timer: asyncio.TimerHandle | None = None  # while text waits for the archive
-        self._tasks: list[asyncio.Task[None]] = []
+        self._is_in_round = False  # whether text waits for the archive
+        self._archive_task: asyncio.Task[None] | None = None
+        self._is_appending = False  # whether the appender knows of us, or something has to come first
+        self._failures = 0  # appends that have failed since the last one that didn't
+        self._again: asyncio.TimerHandle | None = None  # while one that has failed waits to be tried again
+        self._restore_task: asyncio.Task[None] | None = None  # while what the log has lost is looked after
+        self._is_closed = False
 
     def start(self) -> None:
         """Begin to bring events where they belong."""
-        self._tasks = [
-            asyncio.create_task(self._guard(self._archive_loop), name=f"archive-{self.run_id}"),
-            asyncio.create_task(self._guard(self._append_loop), name=f"append-{self.run_id}"),
-        ]
+        self._archive_task = asyncio.create_task(self._guard(self._archive_loop), name=f"archive-{self.run_id}")
 
     async def close(self) -> None:
         """Stop; what has not arrived yet stays where it is. `flush` before to wait for it."""
-        await end_tasks(*self._tasks)
-        self._end_archive_timer()
+        self._is_closed = True
+        if self._again is not None:
+            self._again.cancel()
+        await end_tasks(self._archive_task, self._restore_task)
 
     def write(
         self,
@@ -118,16 +124,48 @@ class RunWriter:
             self._facts.append(facts)
             self._to_archive.set()  # what follows it can't be told before it is a fact: the archive wakes the log
         else:
-            self._to_append.set()
-            if self._archive_timer is None:
-                self._archive_timer = asyncio.get_running_loop().call_later(ARCHIVE_DELAY_SECONDS, self._to_archive.set)
+            self._append_soon()
+            if not self._is_in_round:
+                self._is_in_round = True
+                self._archiving.add(self._receive_round)
         return event.cursor.seq
 
     def publish(self, event: LoggedEvent) -> None:
         """Send on its way an event that the archive has: the next of the run, archived together with the claim."""
         self._outbox.put(event, is_state=True)
         self._outbox.confirm_archived(event.cursor.seq)
-        self._to_append.set()
+        self._append_soon()
+
+    def take_events(self) -> Sequence[LoggedEvent]:
+        """See `appender.Source`."""
+        if self.is_fenced or self._is_closed:
+            return ()
+        events = self._outbox.to_append(max_events=MAX_EVENTS_PER_APPEND)
+        self._is_appending = bool(events)
+        return events
+
+    def receive_result(self, events: Sequence[LoggedEvent], result: AppendResult | Exception) -> None:
+        """See `appender.Source`."""
+        if self._is_closed:
+            return
+        self.is_log_away = isinstance(result, UnavailableError)
+        self._failures = self._failures + 1 if self.is_log_away else 0
+        match result:
+            case Appended():
+                self._outbox.confirm_appended(events[-1].cursor.seq)
+                self._progress.set()
+                self._go_on()
+            case Missing(last):
+                restoring = self._guard(lambda: self._restore(last))
+                self._restore_task = asyncio.create_task(restoring, name=f"restore-{self.run_id}")
+            case Fenced():
+                self._stop("the log refused it")
+            case UnavailableError():
+                pause = seconds_to_wait(self._failures)
+                self._again = asyncio.get_running_loop().call_later(pause, self._go_on)
+            case error:
+                log.error("❌ the writer broke", run_id=self.run_id, attempt=self.attempt, exc_info=error)
+                self._stop("it broke")
 
     def give_up(self) -> None:
         """Write no more: another attempt holds the run."""
@@ -136,7 +174,6 @@ class RunWriter:
             self.is_fenced = True
             self._on_fenced()
             self._to_archive.set()
-            self._to_append.set()
             self._progress.set()
 
     async def wait_archived(self, seq: int) -> None:
@@ -201,13 +238,11 @@ class RunWriter:
         while not self.is_fenced:
             await self._to_archive.wait()
             self._to_archive.clear()
-            self._end_archive_timer()
             await self._archive()
 
-    def _end_archive_timer(self) -> None:
-        if self._archive_timer is not None:
-            self._archive_timer.cancel()
-            self._archive_timer = None
+    def _receive_round(self) -> None:
+        self._is_in_round = False
+        self._to_archive.set()
 
     async def _archive(self) -> None:
         events = self._outbox.to_archive()
@@ -219,40 +254,20 @@ class RunWriter:
         self._outbox.confirm_archived(events[-1].cursor.seq)
         if self._outbox.size > SPILL_BYTES and self.is_log_away:
             self._outbox.spill()
-        self._to_append.set()
+        self._append_soon()
         self._progress.set()
 
-    async def _append_loop(self) -> None:
-        while not self.is_fenced:
-            await self._to_append.wait()
-            self._to_append.clear()
-            while (events := self._outbox.to_append(max_events=MAX_EVENTS_PER_APPEND)) and not self.is_fenced:
-                await self._append(events)
+    def _append_soon(self) -> None:
+        if not self._is_appending:
+            self._is_appending = True
+            self._appender.add(self)
 
-    async def _append(self, events: Sequence[LoggedEvent]) -> None:
-        result = await outlast_outages(lambda: self._try_append(events))
-        match result:
-            case Appended():
-                self._outbox.confirm_appended(events[-1].cursor.seq)
-                self._progress.set()
-            case Missing(last):
-                await self._restore(last)
-            case Fenced():
-                self._stop("the log refused it")
-
-    async def _try_append(self, events: Sequence[LoggedEvent]) -> AppendResult | None:
-        """None if the writer has been told to give up meanwhile."""
-        if not self._lease.is_held:
-            await self._lease.wait_held()
-        if self.is_fenced:
-            return None
-        try:
-            result = await self._log.append(self.run_id, events)
-        except UnavailableError:
-            self.is_log_away = True
-            raise
-        self.is_log_away = False
-        return result
+    def _go_on(self) -> None:
+        """Append what has come meanwhile."""
+        if self._outbox.appended < self._outbox.last_seq:
+            self._appender.add(self)
+        else:
+            self._is_appending = False
 
     async def _restore(self, last: Cursor) -> None:
         """The log has lost its end: append again what is kept here, or let it go on after the archive's end."""
@@ -265,6 +280,7 @@ class RunWriter:
         floor = kept if lower is None and last.attempt != self.attempt else lower
         if floor is not None:
             await outlast_outages(lambda: self._log.fence(self.run_id, self.attempt, floor=floor))
+        self._go_on()
 
     def _stop(self, reason: str) -> None:
         log.warning("❌ the writer stops", run_id=self.run_id, attempt=self.attempt, reason=reason)

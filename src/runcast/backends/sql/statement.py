@@ -1,27 +1,18 @@
 """A statement that is built once, where its module says what it is, and run many times.
 
-Fast path: SQLAlchemy spends 50 to 100 µs on an execution, though it has the statement compiled already; SQLite itself
-needs 5 to 15, and each run takes nine of them (`bench.runs noop`). So on SQLite the compiled text goes straight to the
-driver, with the columns' own types on its way in and out. On PostgreSQL SQLAlchemy executes it.
-
-Never: decides anything by the database, but for that. What a statement is called with are values by the names of its
-`bindparam`s; a row is a tuple in the order of its columns.
+Building one and finding what it is compiled to costs SQLAlchemy three times what executing it does. So lists of
+statuses stand in the text: as parameters they would make another one at each call.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Executable, literal_column
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import ColumnElement, Connection, Executable, literal_column
 
 from runcast.events import RunStatus
 
 Values = Mapping[str, Any]
-_Convert = Callable[[Any], Any]
-
-_SQLITE: Final = sqlite.dialect()
+"""What a statement is called with, by the names of its `bindparam`s."""
 
 
 class Statement:
@@ -33,68 +24,24 @@ class Statement:
 
     def all(self, connection: Connection, values: Values) -> Sequence[Any]:
         """The rows."""
-        if connection.dialect.name != "sqlite":
-            return connection.execute(self._on_postgres, values).all()
-        return self._on_sqlite.rows_of(_cursor(connection).execute(*self._on_sqlite.call(values)).fetchall())
+        return connection.execute(self._for(connection), values).all()
 
     def first(self, connection: Connection, values: Values) -> Any:
         """The first row, or None."""
-        rows = self.all(connection, values)
-        return rows[0] if rows else None
+        return connection.execute(self._for(connection), values).first()
 
     def run(self, connection: Connection, values: Values) -> int:
         """How many rows were written."""
-        if connection.dialect.name != "sqlite":
-            return connection.execute(self._on_postgres, values).rowcount
-        count: int = _cursor(connection).execute(*self._on_sqlite.call(values)).rowcount
-        return count
+        return connection.execute(self._for(connection), values).rowcount
 
     def run_each(self, connection: Connection, many: Sequence[Values]) -> None:
         """Once with each."""
-        if connection.dialect.name != "sqlite":
-            connection.execute(self._on_postgres, many)
-        else:
-            for values in many:
-                _cursor(connection).execute(*self._on_sqlite.call(values))
+        connection.execute(self._for(connection), many)
 
-    @cached_property
-    def _on_sqlite(self) -> "_Compiled":
-        return _Compiled(self._statement, _SQLITE)
-
-
-class _Compiled:
-    """The text for a driver, and what has to be done to values and rows."""
-
-    def __init__(self, statement: Executable, dialect: Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect)  # type: ignore[attr-defined]
-        self._text: Final[str] = compiled.string
-        binds = [compiled.binds[name] for name in compiled.positiontup]
-        self._fixed: Final = {bind.key: bind.value for bind in binds if not bind.required}
-        self._binds: Final = [(bind.key, bind.type.dialect_impl(dialect).bind_processor(dialect)) for bind in binds]
-        columns = getattr(statement, "selected_columns", ())
-        self._converts: Final = [_result_converter(column.type, dialect) for column in columns]
-
-    def call(self, values: Values) -> tuple[str, list[Any]]:
-        """What the driver's `execute` takes."""
-        given = {**self._fixed, **values}
-        return self._text, [given[key] if convert is None else convert(given[key]) for key, convert in self._binds]
-
-    def rows_of(self, raw: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-        """The driver's rows with their columns as their types have them."""
-        return [
-            [value if convert is None else convert(value) for value, convert in zip(row, self._converts, strict=True)]
-            for row in raw
-        ]
+    def _for(self, connection: Connection) -> Executable:
+        return self._on_postgres if connection.dialect.name == "postgresql" else self._statement
 
 
 def any_of(column: ColumnElement[str], statuses: Collection[RunStatus]) -> ColumnElement[bool]:
-    """Whether a status is one of these. They stand in the text: a list of values would make another at each call."""
+    """Whether a status is one of these."""
     return column.in_([literal_column(f"'{status.value}'") for status in sorted(statuses)])
-
-
-def _result_converter(kind: TypeEngine[Any], dialect: Dialect) -> _Convert | None:
-    return kind.dialect_impl(dialect).result_processor(dialect, None)
-
-
-def _cursor(connection: Connection) -> Any:
-    return connection.connection.driver_connection
