@@ -152,7 +152,19 @@ MUTATIONS: Final[Sequence[Mutation]] = (
         "return self.status.is_final and not self.needs_read",
         "return self.status.is_final",
     ),
-    _delivery("the tail isn't bounded", "        if self._size > self._tail_bytes:", "        if False:"),
+    _delivery(
+        "the tail isn't bounded", "        while self._size > self._tail_bytes // 2 and", "        while False and"
+    ),
+    _delivery(
+        "an event is taken by another's end",
+        "        if not raw.endswith(self._next_end):",
+        "        if not raw.endswith(self._next_end[-3:]):",
+    ),
+    _delivery(
+        "an event is taken though the log is known to reach further",
+        "        if self.known is not head or self._early or raw",
+        "        if self._early or raw",
+    ),
     _delivery(
         "the tail is trimmed to too much", "self._size > self._tail_bytes // 2", "self._size > self._tail_bytes * 2"
     ),
