@@ -1,6 +1,6 @@
 """The appender: brings what the runs of a worker say to the log, together.
 
-What several runs have to say within `WINDOW_SECONDS` leaves as one write, and waking up for it and for its answer is
+What several runs have to say within the window leaves as one write, and waking up for it and for its answer is
 paid for once. A worker that was quiet for that long doesn't wait. Each run's append is still its own: one that fails,
 or waits for a node that can't be reached, holds up no other.
 
@@ -17,9 +17,9 @@ from runcast.events import LoggedEvent
 from runcast.ports import AppendResult, RunLog
 from runcast.services.lease import Lease
 
-WINDOW_SECONDS: Final = 0.002
-"""Less than a message's bits are joined for; with forty runs that say something a hundred times a second each, eight
-events leave together."""
+WINDOW_SECONDS: Final = 0.001
+"""As long as an event may take to its watchers. With forty runs that say something a hundred times a second each, five
+leave together."""
 
 
 class Source(Protocol):
@@ -44,9 +44,10 @@ class Source(Protocol):
 class Appender:
     """One per worker; `close` after use."""
 
-    def __init__(self, *, log: RunLog, lease: Lease) -> None:
+    def __init__(self, *, log: RunLog, lease: Lease, window_seconds: float = WINDOW_SECONDS) -> None:
         self._log: Final = log
         self._lease: Final = lease
+        self._window_seconds: Final = window_seconds
         self._due: list[Source] = []
         self._sent_at = float("-inf")  # by the loop's clock
         self._tasks: Final[set[asyncio.Task[None]]] = set()
@@ -54,7 +55,7 @@ class Appender:
     def add(self, source: Source) -> None:
         """Append what the source has, soon. To be called again once it was told what became of that."""
         if not self._due:
-            _call_at(self._sent_at + WINDOW_SECONDS, self._send)
+            _call_at(self._sent_at + self._window_seconds, self._send)
         self._due.append(source)
 
     async def close(self) -> None:
