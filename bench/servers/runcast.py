@@ -51,7 +51,7 @@ class RunningRuncast(RunningServer):
         script: Any = self.lab.redis.client.script_load(_APPEND.read_text())
         pipe = self.lab.redis.client.pipeline(transaction=False)
         for run_id, event in first_events.items():
-            _, _, keys, *words = _append_words(script, run_id, seq="1", attempt="0", is_status=True, event=event)
+            _, _, keys, *words = _append_words(script, run_id, seq="1", attempt="0", is_first=True, event=event)
             pipe.evalsha(script, int(keys), *words)
         said = {answer if isinstance(answer, bytes) else answer[0] for answer in pipe.execute()}
         if said != {b"appended"}:
@@ -140,7 +140,7 @@ class Runcast(Server):
         return Endpoint(
             port=port,
             publish_port=lab.redis.port,
-            publish=_append_words(script, "%r", seq="%c", attempt="1", is_status=False, event="%e"),
+            publish=_append_words(script, "%r", seq="%c", attempt="1", is_first=False, event="%e"),
             path="/ws/runs/%r?after=%a-%c",
             first_seq=2,  # the run's first event is its status `queued`
         )
@@ -199,10 +199,11 @@ class PolledRuncast(Runcast):
     only = frozenset({"queries"})
 
 
-def _append_words(script: str, run_id: str, *, seq: str, attempt: str, is_status: bool, event: Any) -> list[Any]:
-    """The command that appends an event, as `append.lua` wants it."""
-    limits = (_RETENTION_SECONDS, _MAX_EVENTS)
-    statuses = "1" if is_status else "0"
+def _append_words(script: str, run_id: str, *, seq: str, attempt: str, is_first: bool, event: Any) -> list[Any]:
+    """The command that appends an event, as `append.lua` wants it. A run's first is a status, and with it begins the
+    time for which the log is kept; as with a worker, not again within the minute.
+    """
+    flag = "1" if is_first else "0"
     return [
         "EVALSHA",
         script,
@@ -210,10 +211,12 @@ def _append_words(script: str, run_id: str, *, seq: str, attempt: str, is_status
         f"{{run:{run_id}}}:log",
         f"run:{run_id}",
         "runs",
-        *limits,
+        _RETENTION_SECONDS,
+        _MAX_EVENTS,
+        flag,
         seq,
         attempt,
-        statuses,
+        flag,
         event,
     ]
 

@@ -9,6 +9,7 @@ Never: numbers an event, encodes one, or knows the database.
 
 import itertools
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -32,6 +33,7 @@ log = get_logger()
 RUN_CHANNEL_PREFIX: Final = "run:"
 ALL_RUNS_CHANNEL: Final = "runs"
 CONTROL_CHANNEL: Final = "runcast:control"
+_MAX_ROUND_SECONDS: Final = 60
 _RESULTS: Final[Mapping[bytes, Callable[[Cursor], AppendResult]]] = {
     b"appended": Appended,
     b"missing": Missing,
@@ -48,7 +50,7 @@ class RedisPubSubService:
         self._subscriber: Final = links.subscriber
         self._handlers: Final[Counter[str]] = Counter()  # by run
         self._handler_total = 0
-        self._retention_seconds: Final = retention_seconds
+        self._retention: Final = _Retention(retention_seconds)
         self._max_events: Final = max_events
         self._logger: Final = log.bind()  # bound once: asking a lazy logger costs more than the rest of an append
         self._wire: Final = links.wire
@@ -94,7 +96,7 @@ class RedisPubSubService:
     async def fence(self, run_id: str, attempt: int, *, floor: int) -> Cursor:
         """See `RunLog.fence`."""
         with redis_errors():
-            kept = await self._fence([stream_of(run_id)], [attempt, floor, self._retention_seconds])
+            kept = await self._fence([stream_of(run_id)], [attempt, floor, self._retention.seconds])
         return Cursor(int(kept[0]), int(kept[1]))
 
     async def read(self, run_id: str, after: Cursor, *, limit: int) -> Sequence[LoggedEvent]:
@@ -209,7 +211,8 @@ class RedisPubSubService:
     def _append_arguments(self, run_id: str, events: Sequence[LoggedEvent]) -> list[Argument]:
         first = events[0].cursor
         channel = RUN_CHANNEL_PREFIX + run_id
-        arguments: list[Argument] = [channel, ALL_RUNS_CHANNEL, self._retention_seconds, self._max_events, first.seq]
+        retention = self._retention.seconds, self._max_events, "1" if self._retention.is_due(run_id) else "0"
+        arguments: list[Argument] = [channel, ALL_RUNS_CHANNEL, *retention, first.seq]
         if len(events) == 1:
             arguments += (first.attempt, "0" if events[0].status is None else "1", events[0].raw)
             return arguments
@@ -234,6 +237,29 @@ class RedisPubSubService:
         """A stream's entries from one id to another, each with its fields."""
         found: Any = await self._client.xrange(stream_of(run_id), min=start, max=end, count=limit)
         return found  # type: ignore[no-any-return] # as redis-py gives it
+
+
+class _Retention:
+    """For how long a run's log is kept, and when that begins anew: not with each append that follows soon upon another,
+    for Redis would spend a tenth of its time on that. So a log may go sooner by a hundredth, or by a minute.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        self.seconds: Final = seconds
+        self._round_seconds: Final = min(seconds / 100, _MAX_ROUND_SECONDS)
+        self._round_ends_at = float("-inf")
+        self._begun: set[str] = set()  # the runs whose time has begun in this round
+
+    def is_due(self, run_id: str) -> bool:
+        """Whether the append that is to be sent now shall let it begin. It is taken for sent."""
+        now = time.monotonic()
+        if now >= self._round_ends_at:
+            self._round_ends_at = now + self._round_seconds
+            self._begun.clear()
+        if run_id in self._begun:
+            return False
+        self._begun.add(run_id)
+        return True
 
 
 def _result_of(answer: Any) -> AppendResult | Exception:

@@ -3,7 +3,8 @@
 -- KEYS[1]  the stream
 -- ARGV[1]  channel of the run      ARGV[2]  channel of all runs' statuses
 -- ARGV[3]  seconds to keep it      ARGV[4]  greatest number of events to keep
--- ARGV[5]  seq of the first event: the others follow it one by one
+-- ARGV[5]  "1" if that time begins anew, "0" if it began a moment ago; for a log that hasn't one it begins anyway
+-- ARGV[6]  seq of the first event: the others follow it one by one
 -- then for each stretch of events of one attempt: the attempt, a "1" (it tells a status) or "0" for each event as one
 -- string, and the bytes of each
 --
@@ -15,21 +16,26 @@
 local stream, channel, all_channel = KEYS[1], ARGV[1], ARGV[2]
 
 -- Fast path: the log ends with the event before the first, as mostly, and all are of one attempt. If that entry is there
--- and Redis takes the first event, which isn't before any other, then it is the next. A command costs Redis two to eight
--- microseconds here, an answer of several words three; functions would be made anew for each call. See `python -m bench
--- --only latency`. A log of fewer events than are kept has none to let go.
-local attempt, statuses, first = ARGV[6], ARGV[7], tonumber(ARGV[5])
-local before = attempt .. '-' .. (first - 1)
-if #ARGV == 7 + #statuses and redis.call('XRANGE', stream, before, before)[1] then
-  local event, is_long = ARGV[8], first + #statuses > tonumber(ARGV[4])
-  local added = redis.pcall('XADD', stream, attempt .. '-' .. ARGV[5], 'e', event)
-  if type(added) == 'string' then
+-- and Redis takes the first event, which isn't before any other, then it is the next. Of attempt 1 its place in the log
+-- says it too, for less: no event of it has a seq that was there before, so a log of as many entries as there should be
+-- has them all. A command costs Redis two to six microseconds here, an answer of several words three; functions would be
+-- made anew for each call. See `python -m bench --only latency`. A log of fewer events than are kept has none to let go.
+local attempt, statuses, first = ARGV[7], ARGV[8], tonumber(ARGV[6])
+local is_long = first + #statuses > tonumber(ARGV[4])
+if #ARGV == 8 + #statuses then
+  local follows = attempt == '1' and first > 1 and not is_long and redis.call('XLEN', stream) == first - 1
+  if not follows then
+    local before = attempt .. '-' .. (first - 1)
+    follows = redis.call('XRANGE', stream, before, before)[1]
+  end
+  local event = ARGV[9]
+  if follows and type(redis.pcall('XADD', stream, attempt .. '-' .. ARGV[6], 'e', event)) == 'string' then
     redis.call('PUBLISH', channel, event)
     if string.byte(statuses) == 49 then
       redis.call('PUBLISH', all_channel, event)
     end
     for k = 2, #statuses do
-      event = ARGV[7 + k]
+      event = ARGV[8 + k]
       redis.call('XADD', stream, attempt .. '-*', 'e', event) -- whose number follows
       redis.call('PUBLISH', channel, event)
       if string.byte(statuses, k) == 49 then
@@ -39,7 +45,9 @@ if #ARGV == 7 + #statuses and redis.call('XRANGE', stream, before, before)[1] th
     if is_long then
       redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[4])
     end
-    redis.call('EXPIRE', stream, ARGV[3])
+    if ARGV[5] == '1' then
+      redis.call('EXPIRE', stream, ARGV[3])
+    end
     return 'appended'
   end
 end
@@ -60,7 +68,7 @@ local function answer(word)
   return { word, string.format('%.0f', last_attempt), string.format('%.0f', last_seq) }
 end
 
-local seq, i = first, 6
+local seq, i = first, 7
 while ARGV[i] do
   local attempt, statuses = tonumber(ARGV[i]), ARGV[i + 1]
   if attempt < last_attempt then
