@@ -15,7 +15,7 @@ from bench.scenarios.steady import Latency, RunShaped, Tokens
 from bench.servers.base import Server
 from bench.servers.bun import Bun
 from bench.servers.channels import Channels
-from bench.servers.floor import Floor, JoiningFloor
+from bench.servers.floor import Floor, JoiningFloor, LoggedFloor
 from bench.servers.nats import Nats
 from bench.servers.nchan import Nchan
 from bench.servers.node import NodeOriginal, NodeTuned
@@ -25,6 +25,7 @@ from bench.servers.socketio import SocketIO, SocketIOStreams
 _SERVERS: Final = (
     Floor(),
     JoiningFloor(),
+    LoggedFloor(),
     Runcast(),
     TwoGateways(),
     PollingRuncast(),

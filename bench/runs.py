@@ -12,7 +12,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,7 +21,6 @@ from bench.runs_stack import Caller, Cores, Database, Stack, start_stack
 
 REPEAT: Final = 5
 _TIMEOUT_SECONDS: Final = 120
-_EVENTS_BESIDE_DELTAS: Final = 3  # queued, running, run_completed
 
 
 class Figure(NamedTuple):
@@ -41,6 +40,10 @@ class Figure(NamedTuple):
         return f"{self.name:<56} {self.median:>9.2f} {self.unit:<8} ({low:.2f} to {high:.2f}, n={len(self.values)})"
 
 
+Way = Literal["text", "events", "silent"]
+"""How a runner says a delta: with `message.write`, as an event of its own with `run.emit`, or not."""
+
+
 class Talk(NamedTuple):
     """How runs talk: `runs` at once, each `deltas` deltas, `burst` at a time with a pause between."""
 
@@ -48,25 +51,26 @@ class Talk(NamedTuple):
     deltas: int
     burst: int
     pause_ms: float
+    way: Way
 
     @property
     def name(self) -> str:
         """For the table."""
-        return f"{self.runs} runs, bursts of {self.burst} every {self.pause_ms:g} ms"
+        return f"{self.way}, {self.runs} runs, bursts of {self.burst} every {self.pause_ms:g} ms"
 
 
-TALKS: Final = (
-    Talk(runs=20, deltas=3_000, burst=100, pause_ms=100),
-    Talk(runs=20, deltas=1_500, burst=10, pause_ms=10),
-    Talk(runs=40, deltas=300, burst=1, pause_ms=10),
+TALKS: Final = tuple(
+    Talk(runs=runs, deltas=deltas, burst=burst, pause_ms=pause_ms, way=way)
+    for way in ("text", "events")
+    for runs, deltas, burst, pause_ms in ((20, 3_000, 100, 100), (20, 1_500, 10, 10), (40, 300, 1, 10))
 )
 """Many deltas in bursts; and single tokens, of many runs at once, as language models give them."""
 
 
 async def measure_deltas(stack: Stack, talk: Talk) -> dict[str, float]:
     """Microseconds of each part's CPU for one delta, less what the same runs cost without their deltas."""
-    spoken = await _cpu_of_talk(stack, talk, is_silent=False)
-    silent = await _cpu_of_talk(stack, talk, is_silent=True)
+    spoken = await _cpu_of_talk(stack, talk)
+    silent = await _cpu_of_talk(stack, talk._replace(way="silent"))
     total = talk.runs * talk.deltas
     return {part: (spoken[part] - silent[part]) / total * 1e6 for part in spoken}
 
@@ -96,17 +100,17 @@ async def measure_noop_runs(stack: Stack, *, count: int = 2_000, callers: int = 
     await stack.endings.wait(before + count, timeout_seconds=_TIMEOUT_SECONDS)
     elapsed = time.perf_counter() - begin
     per_run: dict[str, float] = {part: (now - used[part]) / count * 1000 for part, now in stack.cpu_seconds().items()}
-    await _check(stack, run_ids[:: max(count // 50, 1)], deltas=0)
+    await _check(stack, run_ids[:: max(count // 50, 1)])
     return {"runs/s": count / elapsed} | per_run
 
 
-async def _cpu_of_talk(stack: Stack, talk: Talk, *, is_silent: bool) -> Mapping[Any, float]:
+async def _cpu_of_talk(stack: Stack, talk: Talk) -> Mapping[Any, float]:
     before, used = stack.endings.count, stack.cpu_seconds()
-    value = {"deltas": talk.deltas, "burst": talk.burst, "pause_ms": talk.pause_ms, "is_silent": is_silent}
+    value = {"deltas": talk.deltas, "burst": talk.burst, "pause_ms": talk.pause_ms, "way": talk.way}
     run_ids = await _create_all(stack, "say", value, count=talk.runs, callers=4)
     await stack.endings.wait(before + talk.runs, timeout_seconds=_TIMEOUT_SECONDS)
     now = stack.cpu_seconds()
-    await _check(stack, run_ids, deltas=0 if is_silent else talk.deltas)
+    await _check(stack, run_ids, talk)
     return {part: now[part] - used[part] for part in now}
 
 
@@ -142,29 +146,32 @@ async def _receive_end(socket: ClientConnection, run_id: str) -> None:
                 return
 
 
-async def _check(stack: Stack, run_ids: Sequence[str], *, deltas: int) -> None:
-    """Every run is done, and log and archive have every event of it."""
+async def _check(stack: Stack, run_ids: Sequence[str], talk: Talk | None = None) -> None:
+    """Every run is done, and log and archive have every event and delta of it."""
     assert not stack.endings.failed, stack.endings.failed[:3]
     caller = await Caller.open(stack.port)
-    expected = list(range(1, deltas + _EVENTS_BESIDE_DELTAS + 1))
     for run_id in run_ids:
         run = await caller.get(f"/runs/{run_id}")
         assert run["status"] == "done", run
-        assert run["lastSeq"] == expected[-1], run
-        assert await stack.redis.xlen(f"{{run:{run_id}}}:log") == expected[-1]
+        assert await stack.redis.xlen(f"{{run:{run_id}}}:log") == run["lastSeq"]
     await stack.redis.delete(f"{{run:{run_ids[-1]}}}:log")  # so that this one is read from the archive
     for run_id in run_ids[-2:]:
-        assert await _read_seqs(caller, run_id) == expected, f"run {run_id} isn't whole"
+        events = await _read_events(caller, run_id)
+        said = [event["payload"]["delta"] for event in events if event["type"] == "message_delta"]
+        assert [event["seq"] for event in events] == list(range(1, len(events) + 1)), f"run {run_id} isn't whole"
+        assert events[-1]["type"] == "run_completed", f"run {run_id} hasn't its end"
+        assert "".join(said) == (" token" * talk.deltas if talk and talk.way != "silent" else ""), said
+        assert len(said) == talk.deltas if talk and talk.way == "events" else True, "deltas were joined"
     caller.close()
 
 
-async def _read_seqs(caller: Caller, run_id: str) -> list[int]:
-    seqs: list[int] = []
+async def _read_events(caller: Caller, run_id: str) -> Sequence[dict[str, Any]]:
+    events: list[dict[str, Any]] = []
     page: dict[str, Any] = {"cursor": "0", "final": False}
     while not page["final"]:
         page = await caller.get(f"/runs/{run_id}/events?after={page['cursor']}")
-        seqs += [event["seq"] for event in page["events"]]
-    return seqs
+        events += page["events"]
+    return events
 
 
 async def _repeat(measure: Callable[[], Awaitable[dict[str, float]]], *, repeat: int) -> dict[str, tuple[float, ...]]:

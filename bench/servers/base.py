@@ -84,6 +84,7 @@ class Server:
     """Whether it keeps runs in a database: ours."""
     only: ClassVar[frozenset[str] | None] = None
     """The scenarios it is measured in, if not in all."""
+    running: ClassVar[type[RunningServer]] = RunningServer
 
     def install(self) -> str:
         """Make it ready to be started; returns its version.
@@ -102,7 +103,7 @@ class Server:
         with start_process(
             launch.argv, core=lab.cores.server, is_ready=launch.is_ready, environ=launch.environ, cwd=launch.cwd
         ) as process:
-            yield RunningServer(lab, pid=process.pid, endpoint=self.endpoint(lab, port))
+            yield self.running(lab, pid=process.pid, endpoint=self.endpoint(lab, port))
 
     def launch(self, lab: Lab, port: int) -> Launch:
         """How it is started on a port."""

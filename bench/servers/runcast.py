@@ -10,12 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from subprocess import run
 from typing import Any, ClassVar, Final, Self
 
 import runcast
-from bench.errors import VoidError
+from bench.appends import FIRST_SEQ, append_first_events, publish_words
 from bench.load import Endpoint
 from bench.machine import find_descendants
 from bench.processes import find_free_port, start_process
@@ -24,10 +23,7 @@ from bench.stand_in import create_held_runs
 from runcast.backends.sql.address import read_url
 from runcast.config import DATABASE_FILE
 
-_APPEND: Final = Path(runcast.__file__).parent / "backends" / "lua" / "append.lua"
 _WATCHERS: Final = "20000"
-_RETENTION_SECONDS: Final = "3600"
-_MAX_EVENTS: Final = "100000"
 _POLL_SECONDS: Final = 2.0
 _BATCH: Final = 1_000
 
@@ -48,14 +44,7 @@ class RunningRuncast(RunningServer):
     def create_runs(self, count: int) -> list[str]:
         """As API and worker do, but without queue and worker: those are measured on their own."""
         first_events = asyncio.run(create_held_runs(self._database_url, count))
-        script: Any = self.lab.redis.client.script_load(_APPEND.read_text())
-        pipe = self.lab.redis.client.pipeline(transaction=False)
-        for run_id, event in first_events.items():
-            _, _, keys, *words = _append_words(script, run_id, seq="1", attempt="0", is_first=True, event=event)
-            pipe.evalsha(script, int(keys), *words)
-        said = {answer if isinstance(answer, bytes) else answer[0] for answer in pipe.execute()}
-        if said != {b"appended"}:
-            raise VoidError("the log doesn't take the first event of a run")
+        append_first_events(self.lab.redis.client, first_events)
         return list(first_events)
 
     def add_known_runs(self, count: int) -> None:
@@ -136,13 +125,12 @@ class Runcast(Server):
 
     def endpoint(self, lab: Lab, port: int) -> Endpoint:
         """See `Server.endpoint`."""
-        script: Any = lab.redis.client.script_load(_APPEND.read_text())
         return Endpoint(
             port=port,
             publish_port=lab.redis.port,
-            publish=_append_words(script, "%r", seq="%c", attempt="1", is_first=False, event="%e"),
+            publish=publish_words(lab.redis.client),
             path="/ws/runs/%r?after=%a-%c",
-            first_seq=2,  # the run's first event is its status `queued`
+            first_seq=FIRST_SEQ,
         )
 
 
@@ -197,28 +185,6 @@ class PolledRuncast(Runcast):
     title = "Pages that poll `GET /runs/{id}` every 2 s"
     running = RunningPages
     only = frozenset({"queries"})
-
-
-def _append_words(script: str, run_id: str, *, seq: str, attempt: str, is_first: bool, event: Any) -> list[Any]:
-    """The command that appends an event, as `append.lua` wants it. A run's first is a status, and with it begins the
-    time for which the log is kept; as with a worker, not again within the minute.
-    """
-    flag = "1" if is_first else "0"
-    return [
-        "EVALSHA",
-        script,
-        "1",
-        f"{{run:{run_id}}}:log",
-        f"run:{run_id}",
-        "runs",
-        _RETENTION_SECONDS,
-        _MAX_EVENTS,
-        flag,
-        seq,
-        attempt,
-        flag,
-        event,
-    ]
 
 
 def connect(port: int) -> http.client.HTTPConnection:
