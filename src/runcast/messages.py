@@ -5,6 +5,7 @@ something never waits. A message that was said to its end is not said again by a
 """
 
 import asyncio
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,7 +33,8 @@ class Message:
         self._parts: list[str] = []  # joined when asked for: joining at each bit would copy the text each time
         self._chars = 0
         self._waiting: list[str] = []  # said, and not told yet
-        self._timer: asyncio.TimerHandle | None = None  # while a joint delta may not leave yet
+        self._told_at = float("-inf")  # by the loop's clock
+        self._timer: asyncio.TimerHandle | None = None  # while something waits
         self._is_recorded = False  # whether an earlier attempt has said it to its end
         self.id = ""
 
@@ -81,18 +83,17 @@ class Message:
         self._parts.append(delta)
         self._waiting.append(delta)
         if self._timer is None:
-            self._tell()
-            if self._delta_seconds:
-                self._timer = asyncio.get_running_loop().call_later(self._delta_seconds, self._receive_time)
+            loop = asyncio.get_running_loop()
+            wait = self._told_at + self._delta_seconds - loop.time()
+            if wait > 0:
+                self._timer = loop.call_later(wait, self._receive_time)
+            else:
+                self._tell()
 
     def _receive_time(self) -> None:
         self._timer = None
-        if self._waiting:
-            try:
-                self._tell()
-            except RuncastError:
-                return  # the run is another's, or its memory is full: the runner's next word will say so
-            self._timer = asyncio.get_running_loop().call_later(self._delta_seconds, self._receive_time)
+        with suppress(RuncastError):  # the run is another's, or its memory is full: the runner's next word will say so
+            self._tell()
 
     def _end_wait(self) -> None:
         if self._timer is not None:
@@ -102,6 +103,7 @@ class Message:
             self._tell()
 
     def _tell(self) -> None:
+        self._told_at = asyncio.get_running_loop().time()
         text, self._waiting = "".join(self._waiting), []
         for start in range(0, len(text), _MAX_DELTA_CHARS):
             payload = {"messageId": self.id, "delta": text[start : start + _MAX_DELTA_CHARS]}

@@ -157,6 +157,22 @@ async def test_bits_of_a_message_are_joined_and_the_first_is_told_at_once() -> N
     assert answer.text == "Hello Ada"
 
 
+async def test_joined_bits_of_a_message_leave_while_it_goes_on() -> None:
+    """They wait for the window, not for the next bit or the end."""
+    run, journal = recorded_run()
+
+    async def wait_told(*deltas: str) -> None:
+        while [payload["delta"] for payload in journal.payloads("message_delta")] != list(deltas):
+            await asyncio.sleep(0.001)
+
+    async with run.message() as answer, asyncio.timeout(10):
+        for bit in ("Hel", "lo", " Ada"):
+            answer.write(bit)
+        await wait_told("Hel", "lo Ada")
+        answer.write("!")
+        await wait_told("Hel", "lo Ada", "!")
+
+
 async def test_a_message_that_is_cut_short_is_not_completed() -> None:
     """A later attempt says it anew."""
     run, journal = recorded_run()
