@@ -19,7 +19,7 @@ from tests.support.redis_server import RedisServer
 class Append(NamedTuple):
     attempt: int
     first: int
-    count: int
+    size: int
 
 
 class Fence(NamedTuple):
@@ -30,15 +30,15 @@ class Fence(NamedTuple):
 class Loss(NamedTuple):
     """Redis comes back without so many of its last entries, and without what no entry says."""
 
-    count: int
+    size: int
 
 
 # A run's first event is of no attempt; the first attempt goes on behind it, a later one may begin anywhere.
 ACTIONS = st.one_of(
-    st.builds(Append, attempt=st.just(1), first=st.integers(2, 7), count=st.integers(1, 3)),
-    st.builds(Append, attempt=st.integers(2, 3), first=st.integers(1, 7), count=st.integers(1, 3)),
+    st.builds(Append, attempt=st.just(1), first=st.integers(2, 7), size=st.integers(1, 3)),
+    st.builds(Append, attempt=st.integers(2, 3), first=st.integers(1, 7), size=st.integers(1, 3)),
     st.builds(Fence, attempt=st.integers(1, 3), floor=st.integers(1, 7)),
-    st.builds(Loss, count=st.integers(1, 3)),
+    st.builds(Loss, size=st.integers(1, 3)),
 )
 
 
@@ -52,7 +52,7 @@ class Model:
     exists: bool = False
 
     def append(self, append: Append) -> AppendResult:
-        for seq in range(append.first, append.first + append.count):
+        for seq in range(append.first, append.first + append.size):
             if append.attempt < self.last.attempt:
                 return Fenced(self.last)
             if append.attempt > self.last.attempt or seq > self.last.seq:
@@ -71,7 +71,7 @@ class Model:
         return end
 
     def lose(self, loss: Loss) -> None:
-        del self.kept[-loss.count :]
+        del self.kept[-loss.size :]
         self.last, self.let_go, self.exists = self.kept[-1] if self.kept else START, START, bool(self.kept)
 
 
@@ -84,7 +84,7 @@ async def lose(client: "redis.Redis", run_id: str, loss: Loss) -> None:
     """As if a snapshot of a moment ago had been loaded."""
     entries: Any = await client.xrange(stream_of(run_id))
     await client.delete(stream_of(run_id))
-    for entry_id, fields in entries[: -loss.count]:
+    for entry_id, fields in entries[: -loss.size]:
         await client.xadd(stream_of(run_id), fields, id=entry_id)
     await client.expire(stream_of(run_id), 60)
 
@@ -95,8 +95,8 @@ async def compare(url: str, actions: list[Append | Fence | Loss]) -> None:
     try:
         for action in [Append(0, 1, 1), *actions]:
             match action:
-                case Append(attempt, first, count):
-                    said = [event(run_id, attempt, seq) for seq in range(first, first + count)]
+                case Append(attempt, first, size):
+                    said = [event(run_id, attempt, seq) for seq in range(first, first + size)]
                     assert await log.append(run_id, said) == model.append(action)
                 case Fence(attempt, floor):
                     assert await log.fence(run_id, attempt, floor=floor) == model.fence(action)
