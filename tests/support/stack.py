@@ -1,11 +1,13 @@
 """The whole server in one process: a real worker and a real gateway on a free port, over real Redis and SQL."""
 
 import asyncio
+import itertools
+import os
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import msgspec
@@ -15,12 +17,20 @@ from runcast.app import Runcast
 from runcast.assembly import migrate, serve_api, serve_worker
 from runcast.config import Settings
 
+# Below those that systems give to outgoing connections, which may take any of theirs at any moment; and each of the
+# processes that run tests at the same time begins at another.
+_PORTS: Final = range(20_000, 32_000)
+_places: Final = itertools.count(os.getpid() * 997)
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on; the same isn't given again soon."""
+    for place in itertools.islice(_places, len(_PORTS)):
+        port = _PORTS[place % len(_PORTS)]
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Stack:
