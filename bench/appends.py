@@ -39,7 +39,7 @@ def append_first_events(client: "redis.Redis", first_events: Mapping[str, bytes]
 
 def _load_script(client: "redis.Redis") -> str:
     digest: Any = client.script_load(_SCRIPT.read_text())
-    return digest if isinstance(digest, str) else digest.decode()
+    return str(digest)
 
 
 def _append_words(script: str, run_id: str, *, seq: str, attempt: str, is_first: bool, event: Any) -> list[Any]:
